@@ -1,0 +1,2 @@
+// Package wire is the protocol between engine and supervisor.
+package wire
