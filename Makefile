@@ -1,0 +1,33 @@
+# The words of this project. `make demo` and `make test` need root, Linux and the Go module proxy; nothing else has to be installed.
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+PROGRAMS := tare tared tare-run tare-registry
+
+.PHONY: all build test unit lint e2e bench demo clean
+
+all: build
+
+build: ## the four programs into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
+
+lint: ## gofmt, go vet
+	@test -z "$$(gofmt -l cmd internal test bench | tee /dev/stderr)"
+	go vet ./...
+
+test: lint build ## everything CI runs: lint, unit, integration with real containers (root), architecture
+	TARE_BIN=$(CURDIR)/bin go test -timeout 40m ./...
+
+e2e: build ## real programs in real images (debootstrap, apt, nginx, redis, peers); installs what it needs
+	test/e2e/run.sh
+
+bench: build ## interleaved with Debian's docker and podman; writes bench/README.md
+	bench/run.sh
+
+demo: build ## build, ship and run, for real, in a temporary root
+	test/demo.sh
+
+clean:
+	rm -rf bin .cache
