@@ -4,61 +4,278 @@
 // A blob appears under its digest only when all of its bytes are there and
 // verified. What is still arriving lies in ingest/ under the digest it is meant
 // to get, so that a transfer killed half-way goes on where it stopped.
+//
+// Commit does not wait for the disk. Killing the process loses nothing of a
+// blob that appeared; after a power cut Open verifies the blobs that may not have reached the
+// disk, and removes those that did not (package settle, docs/adr on it).
 package blob
 
 import (
 	"context"
+	_ "crypto/sha256" // digest.SHA256
+	_ "crypto/sha512" // digest.SHA512
+	"errors"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/files"
+	"tare/internal/image/settle"
 )
 
-// Store is the blobs of one layout. Its methods are safe for concurrent use, by one process.
-type Store struct{}
+// maxSmall is the largest blob that Bytes reads: manifests and configs, 8 MiB.
+const maxSmall = 8 << 20
 
-// Open uses (and makes) dir/blobs and dir/ingest.
-func Open(dir string) (*Store, error) { return nil, fault.Unsupported("") }
+// staleAfter is how long bytes of an unfinished transfer are kept for a later one.
+const staleAfter = 24 * time.Hour
+
+// Store is the blobs of one layout. Its methods are safe for concurrent use, by one process.
+type Store struct {
+	dir   string
+	marks *settle.Marks
+
+	mu    sync.Mutex // guards all below
+	open  map[digest.Digest]chan struct{}
+	fresh map[digest.Digest]time.Time
+}
+
+// Open uses (and makes) dir/blobs and dir/ingest. It removes what can't be resumed.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir, open: map[digest.Digest]chan struct{}{}, fresh: map[digest.Digest]time.Time{}}
+	for _, sub := range []string{"blobs/sha256", "blobs/sha512", "ingest"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.sweepIngest(); err != nil {
+		return nil, err
+	}
+	marks, suspects, err := settle.Open(filepath.Join(dir, "ingest", "unsettled"))
+	if err != nil {
+		return nil, err
+	}
+	s.marks = marks
+	for _, name := range suspects {
+		if err := s.check(name); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close stops background work; the store must not be used afterwards.
+func (s *Store) Close() { s.marks.Close() }
+
+// sweepIngest removes transfers without a known digest, and those nobody resumed for a day.
+func (s *Store) sweepIngest() error {
+	dir := filepath.Join(s.dir, "ingest")
+	if err := files.Sweep(dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if time.Since(info.ModTime()) > staleAfter {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// check verifies a blob that was not synced when the machine went down. Its bytes in ingest/ are as suspect.
+func (s *Store) check(name string) error {
+	d := digest.Digest(strings.Replace(name, "-", ":", 1))
+	if d.Validate() == nil {
+		if err := s.verify(d); err != nil {
+			if err := s.Remove(d); err != nil {
+				return err
+			}
+		}
+	}
+	return s.marks.Clear(name)
+}
+
+func (s *Store) verify(d digest.Digest) error {
+	f, err := s.Reader(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	v := d.Verifier()
+	if _, err := io.Copy(v, f); err != nil {
+		return err
+	}
+	if !v.Verified() {
+		return damaged(d)
+	}
+	return nil
+}
+
+func damaged(d digest.Digest) error {
+	return fault.Internal("blob %s is damaged: its content has another digest; remove and pull the image again", d)
+}
+
+// valid guards every path made of a digest.
+func valid(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fault.Invalid("invalid digest %q: %w", string(d), err)
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return fault.Invalid("invalid digest %q: algorithm %s is not supported", string(d), a)
+	}
+	return nil
+}
+
+// Path is where a blob of a valid digest lies, whether it is there or not.
+func (s *Store) Path(d digest.Digest) string {
+	return filepath.Join(s.dir, "blobs", d.Algorithm().String(), d.Encoded())
+}
+
+func ingestName(d digest.Digest) string { return d.Algorithm().String() + "-" + d.Encoded() }
+
+func (s *Store) ingestPath(d digest.Digest) string {
+	return filepath.Join(s.dir, "ingest", ingestName(d))
+}
+
+// missing turns a "no such file" into the store's NotFound.
+func missing(d digest.Digest, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.NotFound("blob %s not found", d)
+	}
+	return err
+}
 
 // Size returns a blob's length in bytes, NotFound if the store does not have it.
-func (s *Store) Size(d digest.Digest) (int64, error) { return 0, fault.Unsupported("") }
+func (s *Store) Size(d digest.Digest) (int64, error) {
+	if err := valid(d); err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(s.Path(d))
+	if err != nil {
+		return 0, missing(d, err)
+	}
+	return info.Size(), nil
+}
 
 // Reader opens a blob; NotFound if it is missing. The content is not verified again.
-func (s *Store) Reader(d digest.Digest) (*os.File, error) { return nil, fault.Unsupported("") }
+func (s *Store) Reader(d digest.Digest) (*os.File, error) {
+	if err := valid(d); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(s.Path(d))
+	if err != nil {
+		return nil, missing(d, err)
+	}
+	return f, nil
+}
 
 // Bytes reads a small blob (a manifest or config, at most 8 MiB) and verifies it.
-func (s *Store) Bytes(d digest.Digest) ([]byte, error) { return nil, fault.Unsupported("") }
+func (s *Store) Bytes(d digest.Digest) ([]byte, error) {
+	f, err := s.Reader(d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSmall {
+		return nil, fault.Invalid("blob %s is too large for a manifest or config (more than %d bytes)", d, maxSmall)
+	}
+	if d.Algorithm().FromBytes(data) != d {
+		return nil, damaged(d)
+	}
+	return data, nil
+}
 
 // Put stores a small blob and returns its digest.
-func (s *Store) Put(data []byte) (digest.Digest, error) { return "", fault.Unsupported("") }
-
-// Writer starts or resumes the arrival of a blob. want is "" if the digest is
-// not known yet. Only one Writer per digest is open at a time: a second waits, or
-// returns ctx's error.
-func (s *Store) Writer(ctx context.Context, want digest.Digest) (*Writer, error) {
-	return nil, fault.Unsupported("")
+func (s *Store) Put(data []byte) (digest.Digest, error) {
+	d := digest.FromBytes(data)
+	if _, err := s.Size(d); err == nil {
+		s.refresh(d)
+		return d, nil
+	}
+	w, err := s.Writer(context.Background(), d)
+	if err != nil {
+		return "", err
+	}
+	defer w.Close()
+	if err := w.Reset(); err != nil {
+		return "", err
+	}
+	if _, err := w.Write(data); err != nil {
+		return "", err
+	}
+	return w.Commit(int64(len(data)))
 }
 
 // Remove deletes a blob; a missing one is no error. Only gc calls it.
-func (s *Store) Remove(d digest.Digest) error { return fault.Unsupported("") }
+func (s *Store) Remove(d digest.Digest) error {
+	if err := valid(d); err != nil {
+		return err
+	}
+	if err := os.Remove(s.Path(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.fresh, d)
+	s.mu.Unlock()
+	return s.marks.Clear(ingestName(d))
+}
 
 // Walk calls f for each blob.
-func (s *Store) Walk(f func(d digest.Digest, size int64) error) error { return fault.Unsupported("") }
+func (s *Store) Walk(f func(d digest.Digest, size int64) error) error {
+	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		entries, err := os.ReadDir(filepath.Join(s.dir, "blobs", alg.String()))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			d := digest.NewDigestFromEncoded(alg, e.Name())
+			info, err := e.Info()
+			if d.Validate() != nil || err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			if err := f(d, info.Size()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
-// Writer is a blob that is arriving.
-type Writer struct{}
+// refresh notes that a blob was stored, or asked to be, now.
+func (s *Store) refresh(d digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh[d] = time.Now()
+}
 
-// Offset is the number of bytes already there; a new arrival starts at 0.
-func (w *Writer) Offset() int64               { return 0 }
-func (w *Writer) Write(p []byte) (int, error) { return 0, fault.Unsupported("") }
-
-// Commit verifies digest (and size, if ≥ 0), makes the blob visible and returns its digest. On a mismatch
-// the bytes are thrown away.
-func (w *Writer) Commit(size int64) (digest.Digest, error) { return "", fault.Unsupported("") }
-
-// Close without Commit keeps the bytes for a later Writer of the same digest, if it is known, else drops them.
-func (w *Writer) Close() error { return nil }
-
-// Reset drops the bytes that arrived, to start again from offset 0.
-func (w *Writer) Reset() error { return nil }
+// Fresh tells whether a blob was stored by this process less than age ago: gc
+// leaves it to whoever is about to name it.
+func (s *Store) Fresh(d digest.Digest, age time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.fresh[d]
+	if ok && time.Since(at) > age {
+		delete(s.fresh, d)
+		return false
+	}
+	return ok
+}
