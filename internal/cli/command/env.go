@@ -1,0 +1,114 @@
+// Package command is what every command of `tare` has in common: the
+// environment it runs in (streams, engine connection, configuration), how it
+// fails (exit codes), and how flags that several commands share are read.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/moby/client"
+	"golang.org/x/term"
+)
+
+// DefaultHost is where `tared` listens unless told otherwise.
+const DefaultHost = "unix:///run/tare/tared.sock"
+
+// Env is what a command runs in.
+type Env struct {
+	Stdin  *os.File
+	Stdout *os.File
+	Stderr *os.File
+
+	// Host is the --host flag, "" if it was not given.
+	Host string
+	// Debug prints more about failures.
+	Debug bool
+	// Version of this program.
+	Version string
+
+	client *client.Client
+}
+
+// Out is where results go.
+func (e *Env) Out() io.Writer { return e.Stdout }
+
+// StdinTTY, StdoutTTY tell whether the stream is a terminal.
+func (e *Env) StdinTTY() bool  { return term.IsTerminal(int(e.Stdin.Fd())) }
+func (e *Env) StdoutTTY() bool { return term.IsTerminal(int(e.Stdout.Fd())) }
+
+// Warn prints a line for the person, never part of the result.
+func (e *Env) Warn(format string, args ...any) {
+	fmt.Fprintf(e.Stderr, "WARNING: "+format+"\n", args...)
+}
+
+// Endpoint is the engine's address: --host, then TARE_HOST, then DOCKER_HOST,
+// then DefaultHost. byDefault tells that none was named.
+func (e *Env) Endpoint() (host string, byDefault bool) {
+	for _, h := range []string{e.Host, os.Getenv("TARE_HOST"), os.Getenv("DOCKER_HOST")} {
+		if h != "" {
+			return h, false
+		}
+	}
+	return DefaultHost, true
+}
+
+// Client returns the connection to the engine. If nobody named an engine and
+// none answers on the default socket, it starts one.
+func (e *Env) Client(ctx context.Context) (*client.Client, error) {
+	if e.client != nil {
+		return e.client, nil
+	}
+	host, byDefault := e.Endpoint()
+	opts := []client.Opt{client.WithHost(host), client.WithUserAgent("tare/" + e.Version), client.WithAPIVersionFromEnv()}
+	if certs := os.Getenv("DOCKER_CERT_PATH"); certs != "" && os.Getenv("DOCKER_TLS_VERIFY") != "" {
+		opts = append(opts, client.WithTLSClientConfig(filepath.Join(certs, "ca.pem"), filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")))
+	}
+	c, err := client.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use engine address %s: %w", host, err)
+	}
+	if byDefault {
+		if err := e.ensureEngine(ctx, host); err != nil {
+			return nil, err
+		}
+	}
+	e.client = c
+	return c, nil
+}
+
+// ExitError ends the program with a code. Its message, if any, is printed as it is.
+type ExitError struct {
+	Code    int
+	Message string
+}
+
+func (e *ExitError) Error() string { return e.Message }
+
+// ExitCode is the program's exit code for err: 0, the code that err carries, or 1.
+func ExitCode(err error) int {
+	var exit *ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.Code
+	}
+	return 1
+}
+
+// Each calls f for every name, prints what f prints, goes on after failures and
+// returns them all in one error, one a line, as Docker does.
+func Each(names []string, f func(name string) error) error {
+	var errs []error
+	for _, n := range names {
+		if err := f(n); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

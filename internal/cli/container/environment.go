@@ -1,0 +1,77 @@
+package container
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// KeyValues turns "k=v" (or "k", an empty value) into a map; the last of a key wins.
+func KeyValues(kvs []string) map[string]string {
+	m := make(map[string]string, len(kvs))
+	for _, kv := range kvs {
+		k, v, _ := strings.Cut(kv, "=")
+		m[k] = v
+	}
+	return m
+}
+
+// environment joins env files and --env; a name without value takes this process's, and is left out if there is none.
+func environment(env, files []string) ([]string, error) {
+	out, err := linesOf(files, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range env {
+		name, _, withValue := strings.Cut(e, "=")
+		if name == "" {
+			return nil, fmt.Errorf("invalid environment variable: %s", e)
+		}
+		if !withValue {
+			v, ok := os.LookupEnv(name)
+			if !ok {
+				out = append(out, name)
+				continue
+			}
+			e = name + "=" + v
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// linesOf reads files of KEY=VALUE lines, # starts a comment line. A key without value is looked up, if lookup is given.
+func linesOf(files []string, lookup func(string) (string, bool)) ([]string, error) {
+	var out []string
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		sc := bufio.NewScanner(f)
+		for n := 1; sc.Scan(); n++ {
+			line := strings.TrimLeft(strings.TrimPrefix(sc.Text(), "\ufeff"), " \t")
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			key, _, withValue := strings.Cut(line, "=")
+			if key == "" || strings.ContainsAny(key, " \t") {
+				return nil, fmt.Errorf("%s:%d: invalid line %q: want KEY=VALUE", name, n, line)
+			}
+			if !withValue && lookup != nil {
+				v, ok := lookup(key)
+				if !ok {
+					continue
+				}
+				line = key + "=" + v
+			}
+			out = append(out, line)
+		}
+		if err := sc.Err(); err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", name, err)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,495 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/blkiodev"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/pflag"
+)
+
+// request makes the create request of the flags and what follows them: image, command.
+// Errors name the flag. It reads env, label and seccomp files, nothing else.
+func (f *flags) request(fs *pflag.FlagSet, args []string) (client.ContainerCreateOptions, error) {
+	var none client.ContainerCreateOptions
+	config, err := f.config(fs, args)
+	if err != nil {
+		return none, err
+	}
+	host, err := f.hostConfig(fs)
+	if err != nil {
+		return none, err
+	}
+	ports, exposed, err := parsePorts(f.publish, f.expose)
+	if err != nil {
+		return none, err
+	}
+	host.PortBindings, config.ExposedPorts = ports, exposed
+	if err := f.volumeFlags(config, host); err != nil {
+		return none, err
+	}
+	networking, mode, err := f.networking()
+	if err != nil {
+		return none, err
+	}
+	host.NetworkMode = mode
+	o := client.ContainerCreateOptions{Name: f.name, Config: config, HostConfig: host, NetworkingConfig: networking}
+	if f.platform != "" {
+		p, err := ParsePlatform(f.platform)
+		if err != nil {
+			return none, err
+		}
+		o.Platform = p
+	}
+	return o, nil
+}
+
+// ParsePlatform reads "os/arch[/variant]".
+func ParsePlatform(s string) (*ocispec.Platform, error) {
+	parts := strings.Split(s, "/")
+	switch len(parts) {
+	case 1:
+		return &ocispec.Platform{OS: "linux", Architecture: parts[0]}, nil
+	case 2:
+		return &ocispec.Platform{OS: parts[0], Architecture: parts[1]}, nil
+	case 3:
+		return &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}, nil
+	}
+	return nil, fmt.Errorf("%q is no platform: want os/arch or os/arch/variant", s)
+}
+
+func (f *flags) config(fs *pflag.FlagSet, args []string) (*container.Config, error) {
+	c := &container.Config{
+		Hostname: f.hostname, Domainname: f.domainname, User: f.user, WorkingDir: f.workdir,
+		Tty: f.tty, OpenStdin: f.interactive, StopSignal: f.stopSignal, Image: args[0], Cmd: args[1:],
+	}
+	if len(c.Cmd) == 0 {
+		c.Cmd = nil
+	}
+	if f.workdir != "" && !path.IsAbs(f.workdir) {
+		return nil, fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", f.workdir)
+	}
+	if fs.Changed("entrypoint") {
+		c.Entrypoint = []string{f.entrypoint} // [""] clears the image's
+	}
+	if fs.Changed("stop-timeout") {
+		c.StopTimeout = &f.stopTimeout
+	}
+	var err error
+	if c.Env, err = environment(f.env, f.envFile); err != nil {
+		return nil, err
+	}
+	labels, err := linesOf(f.labelFile, nil)
+	if err != nil {
+		return nil, err
+	}
+	c.Labels = KeyValues(append(labels, f.labels...))
+	if err := f.streams(c); err != nil {
+		return nil, err
+	}
+	c.Healthcheck, err = f.health(fs)
+	return c, err
+}
+
+// streams sets which of the container's streams the client is attached to.
+func (f *flags) streams(c *container.Config) error {
+	if len(f.attach) == 0 {
+		c.AttachStdout, c.AttachStderr, c.AttachStdin = true, true, f.interactive
+	}
+	for _, s := range f.attach {
+		switch strings.ToLower(s) {
+		case "stdin":
+			c.AttachStdin = true
+		case "stdout":
+			c.AttachStdout = true
+		case "stderr":
+			c.AttachStderr = true
+		default:
+			return fmt.Errorf("invalid argument %q for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", s)
+		}
+	}
+	c.StdinOnce = c.OpenStdin && c.AttachStdin
+	return nil
+}
+
+func (f *flags) health(fs *pflag.FlagSet) (*container.HealthConfig, error) {
+	set := f.healthCmd != "" || f.healthInterval != "" || f.healthTimeout != "" || f.healthStartPeriod != "" || f.healthStartInterval != "" || f.healthRetries != 0
+	if f.noHealthcheck {
+		if set {
+			return nil, errors.New("--no-healthcheck conflicts with --health-* options")
+		}
+		return &container.HealthConfig{Test: []string{"NONE"}}, nil
+	}
+	if !set {
+		return nil, nil
+	}
+	if f.healthRetries < 0 {
+		return nil, errors.New("--health-retries cannot be negative")
+	}
+	h := &container.HealthConfig{Retries: f.healthRetries}
+	if f.healthCmd != "" {
+		h.Test = []string{"CMD-SHELL", f.healthCmd}
+	}
+	for _, d := range []struct {
+		flag, value string
+		to          *time.Duration
+	}{{"health-interval", f.healthInterval, &h.Interval}, {"health-timeout", f.healthTimeout, &h.Timeout},
+		{"health-start-period", f.healthStartPeriod, &h.StartPeriod}, {"health-start-interval", f.healthStartInterval, &h.StartInterval}} {
+		if d.value == "" {
+			continue
+		}
+		v, err := time.ParseDuration(d.value)
+		if err != nil {
+			return nil, fmt.Errorf("invalid argument %q for \"--%s\" flag: %w", d.value, d.flag, err)
+		}
+		if v < 0 {
+			return nil, fmt.Errorf("--%s cannot be negative", d.flag)
+		}
+		*d.to = v
+	}
+	return h, nil
+}
+
+func (f *flags) hostConfig(fs *pflag.FlagSet) (*container.HostConfig, error) {
+	h := &container.HostConfig{
+		ContainerIDFile: f.cidfile, AutoRemove: f.rm, Privileged: f.privileged, PublishAllPorts: f.publishAll,
+		ReadonlyRootfs: f.readOnly, CapAdd: f.capAdd, CapDrop: f.capDrop, GroupAdd: f.groupAdd, OomScoreAdj: f.oomScoreAdj,
+		PidMode: container.PidMode(f.pid), IpcMode: container.IpcMode(f.ipc), UTSMode: container.UTSMode(f.uts),
+		UsernsMode: container.UsernsMode(f.userns), CgroupnsMode: container.CgroupnsMode(f.cgroupns),
+		Links: f.links, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions, ShmSize: int64(f.shmSize), Runtime: f.runtime,
+		Isolation: container.Isolation(f.isolation), VolumesFrom: f.volumesFrom, VolumeDriver: f.volumeDriver,
+		LogConfig: container.LogConfig{Type: f.logDriver, Config: KeyValues(f.logOpts)}, Annotations: KeyValues(f.annotations),
+		Sysctls: KeyValues(f.sysctls), StorageOpt: KeyValues(f.storageOpts),
+		Resources: container.Resources{
+			CgroupParent: f.cgroupParent, Memory: int64(f.memory), MemorySwap: int64(f.memorySwap), MemoryReservation: int64(f.memoryReservation),
+			CPUShares: f.cpuShares, CPUPeriod: f.cpuPeriod, CPUQuota: f.cpuQuota, CPURealtimePeriod: f.cpuRTPeriod, CPURealtimeRuntime: f.cpuRTRuntime,
+			CpusetCpus: f.cpusetCpus, CpusetMems: f.cpusetMems, BlkioWeight: f.blkioWeight, DeviceCgroupRules: f.deviceRules,
+		},
+	}
+	if fs.Changed("init") {
+		h.Init = &f.init
+	}
+	if fs.Changed("oom-kill-disable") {
+		h.OomKillDisable = &f.oomDisable
+	}
+	if fs.Changed("memory-swappiness") {
+		h.MemorySwappiness = &f.memorySwappiness
+	}
+	if fs.Changed("pids-limit") {
+		h.PidsLimit = &f.pidsLimit
+	}
+	var err error
+	if h.RestartPolicy, err = ParseRestart(f.restart); err != nil {
+		return nil, err
+	}
+	if f.rm && !h.RestartPolicy.IsNone() {
+		return nil, errors.New("conflicting options: cannot specify both --restart and --rm")
+	}
+	if h.NanoCPUs, err = ParseCPUs(f.cpus); err != nil {
+		return nil, err
+	}
+	if h.SecurityOpt, err = securityOptions(f.securityOpt); err != nil {
+		return nil, err
+	}
+	for _, d := range f.dns {
+		a, err := netip.ParseAddr(d)
+		if err != nil {
+			return nil, fmt.Errorf("invalid argument %q for \"--dns\" flag: %s is not an ip address", d, d)
+		}
+		h.DNS = append(h.DNS, a)
+	}
+	for _, e := range f.addHost {
+		name, ip, ok := strings.Cut(e, "=")
+		if !ok {
+			name, ip, ok = strings.Cut(e, ":")
+		}
+		ip = strings.Trim(ip, "[]")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("bad format for add-host: %q", e)
+		}
+		if _, err := netip.ParseAddr(ip); err != nil && ip != "host-gateway" {
+			return nil, fmt.Errorf("invalid IP address in add-host: %q", ip)
+		}
+		h.ExtraHosts = append(h.ExtraHosts, name+":"+ip)
+	}
+	for _, d := range f.devices {
+		m, err := parseDevice(d)
+		if err != nil {
+			return nil, err
+		}
+		h.Devices = append(h.Devices, m)
+	}
+	if f.gpus != "" {
+		h.DeviceRequests = []container.DeviceRequest{{Driver: "", Count: -1, Capabilities: [][]string{{"gpu"}}}}
+	}
+	for _, u := range f.ulimits {
+		l, err := units.ParseUlimit(u)
+		if err != nil {
+			return nil, fmt.Errorf("invalid argument %q for \"--ulimit\" flag: %w", u, err)
+		}
+		h.Ulimits = append(h.Ulimits, l)
+	}
+	return h, f.blkio(h)
+}
+
+func (f *flags) blkio(h *container.HostConfig) error {
+	for _, w := range f.blkioWeightDevice {
+		dev, v, ok := strings.Cut(w, ":")
+		n, err := strconv.ParseUint(v, 10, 16)
+		if !ok || !strings.HasPrefix(dev, "/dev/") || err != nil || n != 0 && (n < 10 || n > 1000) {
+			return fmt.Errorf("bad format for --blkio-weight-device: %s (want /dev/NAME:10-1000)", w)
+		}
+		h.BlkioWeightDevice = append(h.BlkioWeightDevice, &blkiodev.WeightDevice{Path: dev, Weight: uint16(n)})
+	}
+	for _, t := range []struct {
+		flag   string
+		values []string
+		rate   bool
+		to     *[]*blkiodev.ThrottleDevice
+	}{{"device-read-bps", f.readBps, false, &h.BlkioDeviceReadBps}, {"device-write-bps", f.writeBps, false, &h.BlkioDeviceWriteBps},
+		{"device-read-iops", f.readIOps, true, &h.BlkioDeviceReadIOps}, {"device-write-iops", f.writeIOps, true, &h.BlkioDeviceWriteIOps}} {
+		for _, v := range t.values {
+			dev, rate, ok := strings.Cut(v, ":")
+			var n uint64
+			var err error
+			if t.rate {
+				n, err = strconv.ParseUint(rate, 10, 64)
+			} else {
+				var b int64
+				b, err = units.RAMInBytes(rate)
+				n = uint64(b)
+			}
+			if !ok || !strings.HasPrefix(dev, "/dev/") || err != nil {
+				return fmt.Errorf("bad format for --%s: %s (want /dev/NAME:RATE)", t.flag, v)
+			}
+			*t.to = append(*t.to, &blkiodev.ThrottleDevice{Path: dev, Rate: n})
+		}
+	}
+	return nil
+}
+
+// ParseRestart reads no, always, unless-stopped, on-failure[:max-retries].
+func ParseRestart(s string) (container.RestartPolicy, error) {
+	name, count, counted := strings.Cut(s, ":")
+	p := container.RestartPolicy{Name: container.RestartPolicyMode(name)}
+	if counted {
+		n, err := strconv.Atoi(count)
+		if err != nil || n < 0 {
+			return p, fmt.Errorf("invalid restart policy format: maximum retry count must be an integer")
+		}
+		p.MaximumRetryCount = n
+	}
+	if name == "" {
+		if counted {
+			return p, errors.New("invalid restart policy format: no policy provided before colon")
+		}
+		p.Name = container.RestartPolicyDisabled
+	}
+	return p, nil
+}
+
+// ParseCPUs reads a decimal number of CPUs and returns it in billionths.
+func ParseCPUs(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	r, ok := new(big.Rat).SetString(s)
+	if !ok {
+		return 0, fmt.Errorf("invalid argument %q for \"--cpus\" flag: failed to parse %s as a rational number", s, s)
+	}
+	nano := r.Mul(r, big.NewRat(1e9, 1))
+	if !nano.IsInt() {
+		return 0, fmt.Errorf("invalid argument %q for \"--cpus\" flag: value is too precise", s)
+	}
+	return nano.Num().Int64(), nil
+}
+
+// securityOptions replaces the name of a seccomp profile's file by its content.
+func securityOptions(opts []string) ([]string, error) {
+	out := slices.Clone(opts)
+	for i, o := range out {
+		key, file, ok := strings.Cut(o, "=")
+		if !ok && o != "no-new-privileges" {
+			key, file, ok = strings.Cut(o, ":")
+			if !ok {
+				return nil, fmt.Errorf("invalid --security-opt: %q", o)
+			}
+		}
+		if key != "seccomp" || file == "unconfined" || file == "builtin" {
+			continue
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("opening seccomp profile (%s) failed: %w", file, err)
+		}
+		var compact any
+		if err := json.Unmarshal(data, &compact); err != nil {
+			return nil, fmt.Errorf("compacting json for seccomp profile (%s) failed: %w", file, err)
+		}
+		data, err = json.Marshal(compact)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = "seccomp=" + string(data)
+	}
+	return out, nil
+}
+
+func parseDevice(s string) (container.DeviceMapping, error) {
+	parts := strings.Split(s, ":")
+	m := container.DeviceMapping{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
+	mode := func(p string) bool { return p != "" && strings.Trim(p, "rwm") == "" }
+	switch {
+	case len(parts) == 1:
+	case len(parts) == 2 && mode(parts[1]):
+		m.CgroupPermissions = parts[1]
+	case len(parts) == 2:
+		m.PathInContainer = parts[1]
+	case len(parts) == 3 && mode(parts[2]):
+		m.PathInContainer, m.CgroupPermissions = parts[1], parts[2]
+	default:
+		return m, fmt.Errorf("invalid device specification: %s", s)
+	}
+	if !path.IsAbs(m.PathOnHost) || m.PathInContainer != "" && !path.IsAbs(m.PathInContainer) {
+		return m, fmt.Errorf("invalid device specification: %s: want an absolute path", s)
+	}
+	return m, nil
+}
+
+// networking reads --network (a name, or name=…,alias=…,ip=…) and the flags that go with the first one.
+func (f *flags) networking() (*network.NetworkingConfig, container.NetworkMode, error) {
+	out := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{}}
+	var mode string
+	for i, n := range f.networks {
+		name, ep, err := parseNetwork(n)
+		if err != nil {
+			return nil, "", err
+		}
+		if i == 0 {
+			mode = name
+		}
+		if _, twice := out.EndpointsConfig[name]; twice {
+			return nil, "", fmt.Errorf("network %q is specified multiple times", name)
+		}
+		if len(f.networks) > 1 && (name == "host" || name == "none" || strings.HasPrefix(name, "container:")) {
+			return nil, "", fmt.Errorf("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+		}
+		out.EndpointsConfig[name] = ep
+	}
+	if mode == "" {
+		mode = "default"
+	}
+	first := out.EndpointsConfig[mode]
+	if first == nil {
+		first = &network.EndpointSettings{}
+	}
+	first.Aliases = append(first.Aliases, f.aliases...)
+	first.Links = append(first.Links, f.links...)
+	for flag, v := range map[string]string{"ip": f.ip, "ip6": f.ip6, "mac-address": f.mac} {
+		if err := setAddress(first, flag, v); err != nil {
+			return nil, "", err
+		}
+	}
+	for _, l := range f.linkLocalIPs {
+		if err := setAddress(first, "link-local-ip", l); err != nil {
+			return nil, "", err
+		}
+	}
+	used := len(first.Aliases) > 0 || first.IPAMConfig != nil || len(first.MacAddress) > 0
+	if special := mode == "host" || mode == "none" || strings.HasPrefix(mode, "container:"); special && len(out.EndpointsConfig) > 0 {
+		if used {
+			return nil, "", fmt.Errorf("conflicting options: --network-alias, --ip and --mac-address need a network of the container's own, not %q", mode)
+		}
+		delete(out.EndpointsConfig, mode)
+	} else if used {
+		out.EndpointsConfig[mode] = first
+	}
+	return out, container.NetworkMode(mode), nil
+}
+
+func parseNetwork(s string) (string, *network.EndpointSettings, error) {
+	ep := &network.EndpointSettings{}
+	if !strings.Contains(s, "=") {
+		return s, ep, nil
+	}
+	var name string
+	for field := range strings.SplitSeq(s, ",") {
+		k, v, ok := strings.Cut(field, "=")
+		if !ok {
+			return "", nil, fmt.Errorf("invalid field %s in --network", field)
+		}
+		switch k {
+		case "name":
+			name = v
+		case "alias":
+			ep.Aliases = append(ep.Aliases, v)
+		case "driver-opt":
+			ok, ov, _ := strings.Cut(v, "=")
+			if ep.DriverOpts == nil {
+				ep.DriverOpts = map[string]string{}
+			}
+			ep.DriverOpts[ok] = ov
+		case "gw-priority":
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return "", nil, fmt.Errorf("invalid gw-priority %q in --network", v)
+			}
+			ep.GwPriority = n
+		case "ip", "ip6", "mac-address", "link-local-ip":
+			if err := setAddress(ep, k, v); err != nil {
+				return "", nil, err
+			}
+		default:
+			return "", nil, fmt.Errorf("invalid field key %s in --network", k)
+		}
+	}
+	if name == "" {
+		return "", nil, fmt.Errorf("network name/id is not specified in --network %s", s)
+	}
+	return name, ep, nil
+}
+
+func setAddress(ep *network.EndpointSettings, key, value string) error {
+	if value == "" {
+		return nil
+	}
+	if key == "mac-address" {
+		mac, err := net.ParseMAC(value)
+		if err != nil {
+			return fmt.Errorf("%s is not a valid mac address", value)
+		}
+		ep.MacAddress = network.HardwareAddr(mac)
+		return nil
+	}
+	a, err := netip.ParseAddr(value)
+	if err != nil {
+		return fmt.Errorf("invalid argument %q for \"--%s\" flag: not an ip address", value, key)
+	}
+	if ep.IPAMConfig == nil {
+		ep.IPAMConfig = &network.EndpointIPAMConfig{}
+	}
+	switch key {
+	case "ip":
+		ep.IPAMConfig.IPv4Address = a
+	case "ip6":
+		ep.IPAMConfig.IPv6Address = a
+	default:
+		ep.IPAMConfig.LinkLocalIPs = append(ep.IPAMConfig.LinkLocalIPs, a)
+	}
+	return nil
+}

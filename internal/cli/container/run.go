@@ -1,0 +1,215 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"tare/internal/cli/command"
+	"tare/internal/cli/image"
+)
+
+// NewRun is `tare run`.
+func NewRun(env *command.Env) *cobra.Command {
+	var f flags
+	var detach, sigProxy bool
+	var detachKeys string
+	cmd := &cobra.Command{
+		Use:   "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Short: "Create and run a new container from an image",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := f.request(cmd.Flags(), args)
+			if err != nil {
+				return usage(err)
+			}
+			r := run{env: env, flags: &f, detachKeys: detachKeys, sigProxy: sigProxy}
+			if detach {
+				return r.detached(cmd.Context(), req)
+			}
+			return r.attached(cmd.Context(), req)
+		},
+	}
+	fs := cmd.Flags()
+	f.register(fs)
+	fs.BoolVarP(&detach, "detach", "d", false, "Run container in background and print container ID")
+	fs.BoolVar(&sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	fs.StringVar(&detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	return cmd
+}
+
+// usage marks an error of the command line itself: exit code 125, as with docker run.
+func usage(err error) error { return &command.ExitError{Code: 125, Message: "tare: " + err.Error()} }
+
+type run struct {
+	env        *command.Env
+	flags      *flags
+	detachKeys string
+	sigProxy   bool
+}
+
+func (r run) detached(ctx context.Context, req client.ContainerCreateOptions) error {
+	if len(r.flags.attach) > 0 {
+		return usage(errors.New("conflicting options: cannot specify both --attach and --detach"))
+	}
+	req.Config.AttachStdin, req.Config.AttachStdout, req.Config.AttachStderr, req.Config.StdinOnce = false, false, false, false
+	c, id, err := create(ctx, r.env, r.flags, req)
+	if err != nil {
+		return startError(err)
+	}
+	if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+		return startError(err)
+	}
+	fmt.Fprintln(r.env.Stdout, id)
+	return nil
+}
+
+func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) error {
+	if req.Config.Tty && req.Config.AttachStdin && !r.env.StdinTTY() {
+		return usage(errors.New("the input device is not a TTY"))
+	}
+	if req.Config.Tty && r.env.StdoutTTY() {
+		if w, h, err := term.GetSize(int(r.env.Stdout.Fd())); err == nil {
+			req.HostConfig.ConsoleSize = [2]uint{uint(h), uint(w)}
+		}
+	}
+	c, id, err := create(ctx, r.env, r.flags, req)
+	if err != nil {
+		return startError(err)
+	}
+	conf := req.Config
+	condition := container.WaitConditionNextExit
+	if req.HostConfig.AutoRemove {
+		condition = container.WaitConditionRemoved
+	}
+	waitCtx, stopWaiting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWaiting()
+	wait := c.ContainerWait(waitCtx, id, client.ContainerWaitOptions{Condition: condition})
+	var s *session
+	if conf.AttachStdin || conf.AttachStdout || conf.AttachStderr {
+		a, err := c.ContainerAttach(ctx, id, client.ContainerAttachOptions{
+			Stream: true, Stdin: conf.AttachStdin, Stdout: conf.AttachStdout, Stderr: conf.AttachStderr, DetachKeys: r.detachKeys,
+		})
+		if err != nil {
+			return startError(err)
+		}
+		defer a.Close()
+		s = &session{env: r.env, stream: a.HijackedResponse, tty: conf.Tty, stdin: conf.AttachStdin, stdout: conf.AttachStdout, stderr: conf.AttachStderr}
+	}
+	if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+		return startError(err)
+	}
+	return follow(ctx, r.env, c, id, s, wait, r.sigProxy && !conf.Tty)
+}
+
+// follow copies streams until the container ends and returns its exit code as the error.
+func follow(ctx context.Context, env *command.Env, c *client.Client, id string, s *session, wait client.ContainerWaitResult, proxy bool) error {
+	if proxy {
+		defer forwardSignals(context.WithoutCancel(ctx), c, id)()
+	}
+	if s != nil {
+		if s.tty {
+			sizeCtx, stop := context.WithCancel(ctx)
+			defer stop()
+			followSize(sizeCtx, env, func(ctx context.Context, w, h uint) error {
+				_, err := c.ContainerResize(ctx, id, client.ContainerResizeOptions{Width: w, Height: h})
+				return err
+			})
+		}
+		if err := s.copy(ctx); err != nil {
+			return err
+		}
+		// The stream ended: the container did, or the person detached.
+		if s.tty && s.stdin && running(ctx, c, id) {
+			return nil
+		}
+	}
+	return exitStatus(wait)
+}
+
+// running asks whether the container outlived its stream, which only a detach makes it do.
+func running(ctx context.Context, c *client.Client, id string) bool {
+	got, err := c.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	return err == nil && got.Container.State != nil && got.Container.State.Running
+}
+
+func exitStatus(wait client.ContainerWaitResult) error {
+	select {
+	case res := <-wait.Result:
+		if res.Error != nil {
+			return &command.ExitError{Code: 125, Message: "error waiting for container: " + res.Error.Message}
+		}
+		if res.StatusCode != 0 {
+			return &command.ExitError{Code: int(res.StatusCode)}
+		}
+		return nil
+	case err := <-wait.Error:
+		return &command.ExitError{Code: 125, Message: "error waiting for container: " + err.Error()}
+	}
+}
+
+// create makes the container, pulling the image if the policy says so.
+func create(ctx context.Context, env *command.Env, f *flags, req client.ContainerCreateOptions) (*client.Client, string, error) {
+	c, err := env.Client(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	if f.cidfile != "" {
+		if _, err := os.Stat(f.cidfile); err == nil {
+			return nil, "", fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", f.cidfile)
+		}
+	}
+	switch f.pull {
+	case "always":
+		if err := image.Pull(ctx, env, req.Config.Image, f.platform, f.quiet, env.Stderr); err != nil {
+			return nil, "", err
+		}
+	case "missing", "never", "":
+	default:
+		return nil, "", fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", f.pull)
+	}
+	res, err := c.ContainerCreate(ctx, req)
+	if errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image") && f.pull != "never" && f.pull != "always" {
+		if !f.quiet {
+			fmt.Fprintf(env.Stderr, "Unable to find image '%s' locally\n", req.Config.Image)
+		}
+		if err := image.Pull(ctx, env, req.Config.Image, f.platform, f.quiet, env.Stderr); err != nil {
+			return nil, "", err
+		}
+		res, err = c.ContainerCreate(ctx, req)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	for _, w := range res.Warnings {
+		env.Warn("%s", w)
+	}
+	if f.cidfile != "" {
+		if err := os.WriteFile(f.cidfile, []byte(res.ID), 0o644); err != nil {
+			return nil, "", fmt.Errorf("cannot write the container ID file: %w", err)
+		}
+	}
+	return c, res.ID, nil
+}
+
+// startError gives a failed create or start the exit code of docker run: 127
+// for a command that does not exist, 126 for one that can't be executed, 125 for the rest.
+func startError(err error) error {
+	msg := err.Error()
+	code := 125
+	switch {
+	case strings.Contains(msg, "executable file not found"), strings.Contains(msg, "no such file or directory") && strings.Contains(msg, "exec"):
+		code = 127
+	case strings.Contains(msg, "permission denied") && strings.Contains(msg, "exec"), strings.Contains(msg, "exec format error"), strings.Contains(msg, "is a directory"):
+		code = 126
+	}
+	return &command.ExitError{Code: code, Message: "tare: " + msg}
+}

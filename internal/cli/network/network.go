@@ -1,0 +1,2 @@
+// Package network is the commands about networks.
+package network

@@ -1,0 +1,215 @@
+// Package output prints results: tables for people, Go templates and JSON for
+// programs, sizes and ages in Docker's words, progress of long work.
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+)
+
+// Column is one column of a table. Name is also the field in templates and JSON.
+type Column[T any] struct {
+	Name   string // "ID"
+	Header string // "CONTAINER ID"
+	Value  func(T) string
+}
+
+// Table is how a list of T is shown.
+type Table[T any] struct {
+	Columns []Column[T]
+	// Default is the template used without --format: "table {{.ID}}\t{{.Names}}".
+	Default string
+	// Quiet is the template for -q.
+	Quiet string
+}
+
+// Print shows rows by format: "" (the default), "table" or "table TEMPLATE", "json", or a template.
+func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error {
+	if format == "" || format == "table" {
+		switch {
+		case quiet:
+			format = t.Quiet
+		default:
+			format = t.Default
+		}
+	}
+	if format == "json" {
+		for _, r := range rows {
+			if err := writeJSON(w, t.row(r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	text, table := strings.CutPrefix(format, "table ")
+	tmpl, err := Parse(text)
+	if err != nil {
+		return err
+	}
+	out := w
+	var tw *tabwriter.Writer
+	if table {
+		tw = tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
+		out = tw
+		headers := map[string]string{}
+		for _, c := range t.Columns {
+			headers[c.Name] = c.Header
+		}
+		if err := execute(out, tmpl, header(headers)); err != nil {
+			return err
+		}
+	}
+	for _, r := range rows {
+		if err := execute(out, tmpl, t.row(r)); err != nil {
+			return err
+		}
+	}
+	if tw != nil {
+		return tw.Flush()
+	}
+	return nil
+}
+
+func (t Table[T]) row(r T) map[string]string {
+	m := make(map[string]string, len(t.Columns))
+	for _, c := range t.Columns {
+		m[c.Name] = c.Value(r)
+	}
+	return m
+}
+
+// header answers {{.Label "x"}}-like calls of a table's header line with the plain header.
+func header(h map[string]string) map[string]string { return h }
+
+func execute(w io.Writer, tmpl *template.Template, data any) error {
+	var buf bytes.Buffer
+	if err := tmpl.Execute(&buf, data); err != nil {
+		return fmt.Errorf("template parsing error: %w", err)
+	}
+	buf.WriteByte('\n')
+	_, err := w.Write(buf.Bytes())
+	return err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+var functions = template.FuncMap{
+	"json": func(v any) (string, error) {
+		var buf bytes.Buffer
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false)
+		err := enc.Encode(v)
+		return strings.TrimSpace(buf.String()), err
+	},
+	"split": strings.Split,
+	"join":  strings.Join,
+	"title": func(s string) string {
+		if s == "" {
+			return s
+		}
+		return strings.ToUpper(s[:1]) + s[1:]
+	},
+	"lower": strings.ToLower,
+	"upper": strings.ToUpper,
+	"pad": func(s string, left, right int) string {
+		return strings.Repeat(" ", left) + s + strings.Repeat(" ", right)
+	},
+	"println":  func(args ...any) string { return fmt.Sprintln(args...) },
+	"truncate": func(s string, n int) string { return s[:min(len(s), n)] },
+}
+
+// Parse reads a --format template with Docker's functions (json, split, join,
+// title, lower, upper, pad, println, truncate) and its \t and \n escapes.
+func Parse(text string) (*template.Template, error) {
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
+	t, err := template.New("").Option("missingkey=error").Funcs(functions).Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("template parsing error: %w", err)
+	}
+	return t, nil
+}
+
+// Inspect prints objects as `inspect` does: indented JSON in one array, or each
+// through the template. The template sees the Go value and, where that has no such
+// field, the JSON as it came from the engine.
+func Inspect(w io.Writer, format string, objects []Object) error {
+	switch format {
+	case "", "json":
+		all := make([]json.RawMessage, len(objects))
+		for i, o := range objects {
+			all[i] = o.raw()
+		}
+		data, err := json.Marshal(all)
+		if err != nil {
+			return err
+		}
+		if format == "json" {
+			_, err := fmt.Fprintf(w, "%s\n", data)
+			return err
+		}
+		var buf bytes.Buffer
+		if err := json.Indent(&buf, data, "", "    "); err != nil {
+			return err
+		}
+		buf.WriteByte('\n')
+		_, err = w.Write(buf.Bytes())
+		return err
+	}
+	tmpl, err := Parse(format)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if err := o.template(w, tmpl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Object is one inspected thing: the decoded value, and its JSON if that is known.
+type Object struct {
+	Value any
+	JSON  []byte
+}
+
+func (o Object) raw() json.RawMessage {
+	if len(o.JSON) > 0 {
+		return o.JSON
+	}
+	data, err := json.Marshal(o.Value)
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return data
+}
+
+func (o Object) template(w io.Writer, tmpl *template.Template) error {
+	var buf bytes.Buffer
+	err := tmpl.Execute(&buf, reflect.Indirect(reflect.ValueOf(o.Value)).Interface())
+	if err != nil {
+		var generic any
+		dec := json.NewDecoder(bytes.NewReader(o.raw()))
+		dec.UseNumber()
+		if jsonErr := dec.Decode(&generic); jsonErr != nil {
+			return err
+		}
+		buf.Reset()
+		if rawErr := tmpl.Execute(&buf, generic); rawErr != nil {
+			return fmt.Errorf("template parsing error: %w", err)
+		}
+	}
+	buf.WriteByte('\n')
+	_, err = w.Write(buf.Bytes())
+	return err
+}

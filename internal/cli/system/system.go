@@ -1,0 +1,2 @@
+// Package system is the commands about systems.
+package system
