@@ -19,8 +19,9 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
+
+	"tare/internal/cli/command"
 )
 
 // request makes the create request of the flags and what follows them: image, command.
@@ -50,27 +51,13 @@ func (f *flags) request(fs *pflag.FlagSet, args []string) (client.ContainerCreat
 	host.NetworkMode = mode
 	o := client.ContainerCreateOptions{Name: f.name, Config: config, HostConfig: host, NetworkingConfig: networking}
 	if f.platform != "" {
-		p, err := ParsePlatform(f.platform)
+		p, err := command.ParsePlatform(f.platform)
 		if err != nil {
 			return none, err
 		}
 		o.Platform = p
 	}
 	return o, nil
-}
-
-// ParsePlatform reads "os/arch[/variant]".
-func ParsePlatform(s string) (*ocispec.Platform, error) {
-	parts := strings.Split(s, "/")
-	switch len(parts) {
-	case 1:
-		return &ocispec.Platform{OS: "linux", Architecture: parts[0]}, nil
-	case 2:
-		return &ocispec.Platform{OS: parts[0], Architecture: parts[1]}, nil
-	case 3:
-		return &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}, nil
-	}
-	return nil, fmt.Errorf("%q is no platform: want os/arch or os/arch/variant", s)
 }
 
 func (f *flags) config(fs *pflag.FlagSet, args []string) (*container.Config, error) {

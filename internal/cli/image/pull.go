@@ -3,12 +3,88 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"io"
 
+	"github.com/distribution/reference"
+	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
 	"tare/internal/cli/command"
+	"tare/internal/cli/output"
 )
+
+// NewPull is `tare pull`.
+func NewPull(env *command.Env) *cobra.Command {
+	var all, quiet bool
+	var platform string
+	cmd := &cobra.Command{
+		Use:   "pull [OPTIONS] NAME[:TAG|@DIGEST]",
+		Short: "Download an image from a registry",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return pull(cmd.Context(), env, args[0], platform, all, quiet, env.Stdout)
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
+	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
+	fs.StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
+	fs.Bool("disable-content-trust", true, "Skip image verification")
+	_ = fs.MarkHidden("disable-content-trust")
+	return cmd
+}
 
 // Pull fetches an image and shows its progress on w, unless quiet.
 func Pull(ctx context.Context, env *command.Env, ref, platform string, quiet bool, w io.Writer) error {
-	panic("written next")
+	if quiet {
+		w = io.Discard
+	}
+	return pull(ctx, env, ref, platform, false, quiet, w)
+}
+
+func pull(ctx context.Context, env *command.Env, ref, platform string, all, quiet bool, w io.Writer) error {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return fmt.Errorf("invalid image name %q: %w", ref, err)
+	}
+	switch {
+	case all && !reference.IsNameOnly(named):
+		return fmt.Errorf("tag can't be used with --all-tags/-a")
+	case !all:
+		if reference.IsNameOnly(named) && !quiet {
+			fmt.Fprintf(w, "Using default tag: latest\n")
+		}
+		named = reference.TagNameOnly(named)
+	}
+	o := client.ImagePullOptions{All: all}
+	if platform != "" {
+		p, err := command.ParsePlatform(platform)
+		if err != nil {
+			return err
+		}
+		o.Platforms = []ocispec.Platform{*p}
+	}
+	if o.RegistryAuth, err = env.RegistryAuth(named); err != nil {
+		return err
+	}
+	c, err := env.Client(ctx)
+	if err != nil {
+		return err
+	}
+	res, err := c.ImagePull(ctx, reference.FamiliarString(named), o)
+	if err != nil {
+		return err
+	}
+	defer res.Close()
+	out := w
+	if quiet {
+		out = io.Discard
+	}
+	if err := output.Progress(res, out, w == io.Writer(env.Stdout) && env.StdoutTTY(), nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, named.String())
+	return nil
 }
