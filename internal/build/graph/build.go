@@ -1,0 +1,284 @@
+package graph
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"tare/internal/base/fault"
+)
+
+// defaultPath is PATH where an image sets none.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// builder grows a graph. Stages are made when something asks for them.
+type builder struct {
+	file    *File
+	opt     Options
+	resolve Resolver
+	lex     *shell.Lex
+	global  envs            // ARGs before FROM, and platform args
+	used    map[string]bool // build args that an ARG asked for
+	graph   *Graph
+	made    map[int]*stage    // by index in the file
+	bases   map[[2]string]int // steps of images that COPY --from names
+}
+
+// stage is a stage that is being made.
+type stage struct {
+	Stage
+	pos    int  // index in builder's order, the later Graph.Stages
+	env    envs // what expansion and RUN see: the image's ENV and the ARGs, in order
+	args   []instructions.KeyValuePairOptional
+	step   int // the newest step
+	cmdSet bool
+	parent *stage
+}
+
+// Graph makes the steps for the options' target. It uses the file up: parse again for another graph.
+func (f *File) Graph(o Options, resolve Resolver) (*Graph, error) {
+	b, err := f.start(o, resolve)
+	if err != nil {
+		return nil, err
+	}
+	target, err := b.target()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.stage(target); err != nil {
+		return nil, err
+	}
+	for i := range f.stages {
+		if s := b.made[i]; s != nil {
+			s.pos = len(b.graph.Stages)
+			b.graph.Stages = append(b.graph.Stages, s.Stage)
+		}
+	}
+	for i, st := range b.graph.Stages {
+		s := b.made[st.Index]
+		b.graph.Stages[i].Parent = None
+		if s.parent != nil {
+			b.graph.Stages[i].Parent = s.parent.pos
+		}
+	}
+	b.graph.Target = b.made[target].pos
+	b.graph.Warnings = f.warnings
+	for k, v := range o.Args {
+		if v != nil && !b.used[k] && !slices.Contains(predefined, k) {
+			b.graph.UnusedArgs = append(b.graph.UnusedArgs, k)
+		}
+	}
+	slices.Sort(b.graph.UnusedArgs)
+	return b.graph, nil
+}
+
+// start evaluates what comes before the first FROM.
+func (f *File) start(o Options, resolve Resolver) (*builder, error) {
+	b := &builder{file: f, opt: o, resolve: resolve, lex: shell.NewLex(f.escape), used: map[string]bool{},
+		graph: &Graph{}, made: map[int]*stage{}, bases: map[[2]string]int{}}
+	target := o.Target
+	if target == "" {
+		target = f.stages[len(f.stages)-1].Name
+	}
+	if target == "" {
+		target = "default"
+	}
+	for _, kv := range [][2]string{
+		{"BUILDPLATFORM", format(o.Host)}, {"BUILDOS", o.Host.OS}, {"BUILDOSVERSION", o.Host.OSVersion},
+		{"BUILDARCH", o.Host.Architecture}, {"BUILDVARIANT", o.Host.Variant},
+		{"TARGETPLATFORM", format(o.Platform)}, {"TARGETOS", o.Platform.OS}, {"TARGETOSVERSION", o.Platform.OSVersion},
+		{"TARGETARCH", o.Platform.Architecture}, {"TARGETVARIANT", o.Platform.Variant}, {"TARGETSTAGE", target},
+	} {
+		if v := o.Args[kv[0]]; v != nil {
+			kv[1] = *v
+			b.used[kv[0]] = true
+		}
+		b.global = b.global.with(kv[0], kv[1])
+	}
+	for i := range f.args {
+		for _, a := range f.args[i].Args {
+			value := a.Value
+			if v := o.Args[a.Key]; v != nil {
+				value = v
+				b.used[a.Key] = true
+			} else if value != nil {
+				v, _, err := b.lex.ProcessWord(*value, b.global)
+				if err != nil {
+					return nil, f.fail(err, f.args[i].Location())
+				}
+				value = &v
+			}
+			if value != nil {
+				b.global = b.global.with(a.Key, *value)
+			}
+		}
+	}
+	return b, nil
+}
+
+func format(p ocispec.Platform) string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// target finds the stage to build.
+func (b *builder) target() (int, error) {
+	n := len(b.file.stages)
+	if b.opt.Target == "" {
+		return n - 1, nil
+	}
+	if i, ok := b.file.stage(b.opt.Target, n); ok {
+		return i, nil
+	}
+	return 0, fault.Invalid("target stage %q could not be found", b.opt.Target)
+}
+
+// base expands a FROM line.
+func (b *builder) base(s *instructions.Stage) (name, platform string, err error) {
+	if name, _, err = b.lex.ProcessWord(s.BaseName, b.global); err != nil {
+		return "", "", err
+	}
+	if name == "" {
+		return "", "", fmt.Errorf("base name (%s) should not be blank", s.BaseName)
+	}
+	if platform, _, err = b.lex.ProcessWord(s.Platform, b.global); err != nil {
+		return "", "", err
+	}
+	if s.Platform != "" && platform == "" {
+		return "", "", fmt.Errorf("empty platform value from expression %s", s.Platform)
+	}
+	if platform == "" && format(b.opt.Platform) != format(b.opt.Host) {
+		platform = format(b.opt.Platform)
+	}
+	return name, platform, nil
+}
+
+// stage makes the stage with that index in the file, and first those it needs.
+func (b *builder) stage(i int) (*stage, error) {
+	if s := b.made[i]; s != nil {
+		return s, nil
+	}
+	src := &b.file.stages[i]
+	name, platform, err := b.base(src)
+	if err != nil {
+		return nil, b.file.fail(err, src.Location)
+	}
+	s := &stage{Stage: Stage{Name: src.Name, Index: i}, step: None}
+	if j, ok := b.file.stage(name, i); ok && !number(name) {
+		p, err := b.stage(j)
+		if err != nil {
+			return nil, err
+		}
+		s.parent, s.step, s.env, s.Config = p, p.step, p.env, clone(p.Config)
+		s.args = slices.Clone(p.args)
+	} else if name == "scratch" {
+		s.Config = empty(b.opt.Platform)
+		s.env = s.Config.Config.Env
+	} else {
+		img, err := b.resolve(name, platform)
+		if err != nil {
+			return nil, err
+		}
+		s.Config = clone(img.Config)
+		s.env = envs(img.Config.Config.Env)
+		s.step = b.add(Step{Parent: None, About: "FROM " + name, Op: Base{Image: img.ID, Layers: img.Config.RootFS.DiffIDs}})
+	}
+	s.Lines = append(s.Lines, Line{Text: oneLine(src.SourceCode), Step: s.step})
+	commands := src.Commands
+	if triggers := s.Config.Config.OnBuild; len(triggers) > 0 {
+		s.Config.Config.OnBuild = nil
+		for _, t := range triggers {
+			c, err := trigger(t)
+			if err != nil {
+				return nil, b.file.fail(err, src.Location)
+			}
+			if err := b.line(s, c, i); err != nil {
+				return nil, b.file.fail(err, src.Location)
+			}
+		}
+	}
+	for _, c := range commands {
+		if err := b.line(s, c, i); err != nil {
+			return nil, b.file.fail(err, c.Location())
+		}
+	}
+	s.Last = s.step
+	b.made[i] = s
+	return s, nil
+}
+
+// trigger parses one ONBUILD expression.
+func trigger(text string) (instructions.Command, error) {
+	ast, err := parser.Parse(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	if len(ast.AST.Children) != 1 {
+		return nil, fmt.Errorf("onbuild trigger should be a single expression: %s", text)
+	}
+	return instructions.ParseCommand(ast.AST.Children[0])
+}
+
+func (b *builder) add(s Step) int {
+	b.graph.Steps = append(b.graph.Steps, s)
+	return len(b.graph.Steps) - 1
+}
+
+// from finds what a --from names, as a step: an earlier stage, its number, or an image.
+func (b *builder) from(name string, current int) (int, error) {
+	if j, ok := b.file.stage(name, current); ok {
+		s, err := b.stage(j)
+		if err != nil {
+			return 0, err
+		}
+		return s.step, nil
+	}
+	if number(name) {
+		return 0, fmt.Errorf("invalid from flag value %s: refers to current build stage or index out of bounds", name)
+	}
+	if j, ok := b.file.stage(name, len(b.file.stages)); ok {
+		if j == current {
+			return 0, fmt.Errorf("invalid from flag value %s: refers to current build stage", name)
+		}
+		return 0, fmt.Errorf("cannot copy from stage %q, it needs to be defined before current stage", name)
+	}
+	if name == "scratch" {
+		return None, nil
+	}
+	platform := ""
+	if format(b.opt.Platform) != format(b.opt.Host) {
+		platform = format(b.opt.Platform)
+	}
+	k := [2]string{name, platform}
+	if step, ok := b.bases[k]; ok {
+		return step, nil
+	}
+	img, err := b.resolve(name, platform)
+	if err != nil {
+		return 0, fmt.Errorf("invalid from flag value %s: %w", name, err)
+	}
+	b.bases[k] = b.add(Step{Parent: None, About: "FROM " + name, Op: Base{Image: img.ID, Layers: img.Config.RootFS.DiffIDs}})
+	return b.bases[k], nil
+}
+
+// empty is the config of an image FROM scratch.
+func empty(p ocispec.Platform) Config {
+	var c Config
+	c.Platform = p
+	c.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
+	c.Config.Env = []string{"PATH=" + defaultPath}
+	c.Config.WorkingDir = "/"
+	return c
+}
+
+// oneLine is an instruction as it is printed.
+func oneLine(s string) string { return strings.TrimSpace(s) }

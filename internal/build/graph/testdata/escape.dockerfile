@@ -1,0 +1,5 @@
+# escape=`
+FROM debian:12
+RUN echo one `
+    two
+ENV X=`$Y
