@@ -1,0 +1,155 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"tare/internal/cli/command"
+	"tare/internal/cli/output"
+)
+
+// NewStats is `tare stats`.
+func NewStats(env *command.Env) *cobra.Command {
+	var all, once, full bool
+	var format string
+	cmd := &cobra.Command{
+		Use: "stats [OPTIONS] [CONTAINER...]", Short: "Display a live stream of container(s) resource usage statistics",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := env.Client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for {
+				rows, err := sampleAll(cmd.Context(), c, args, all)
+				if err != nil {
+					return err
+				}
+				if env.StdoutTTY() && !once {
+					fmt.Fprint(env.Stdout, "\x1b[2J\x1b[H")
+				}
+				if err := statsTable(full).Print(env.Out(), format, false, rows); err != nil || once {
+					return err
+				}
+				select {
+				case <-cmd.Context().Done():
+					return nil
+				case <-time.After(time.Second):
+				}
+			}
+		},
+		ValidArgsFunction: completeContainers(env),
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&all, "all", "a", false, "Show all containers (default shows just running)")
+	fs.BoolVar(&once, "no-stream", false, "Disable streaming stats and only pull the first result")
+	fs.BoolVar(&full, "no-trunc", false, "Do not truncate output")
+	command.FormatFlag(fs, &format)
+	return cmd
+}
+
+// sampleAll asks for one sample (with the one before it) of every container at once.
+func sampleAll(ctx context.Context, c *client.Client, refs []string, all bool) ([]container.StatsResponse, error) {
+	if len(refs) == 0 {
+		list, err := c.ContainerList(ctx, client.ContainerListOptions{All: all})
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range list.Items {
+			refs = append(refs, s.ID)
+		}
+	}
+	rows := make([]container.StatsResponse, len(refs))
+	errs := make([]error, len(refs))
+	var wg sync.WaitGroup
+	for i, ref := range refs {
+		wg.Go(func() {
+			res, err := c.ContainerStats(ctx, ref, client.ContainerStatsOptions{IncludePreviousSample: true})
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer res.Body.Close()
+			if err := json.NewDecoder(res.Body).Decode(&rows[i]); err != nil && !errors.Is(err, io.EOF) {
+				errs[i] = err
+			}
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(rows, func(r container.StatsResponse) bool { return r.ID == "" }), errors.Join(errs...)
+}
+
+func statsTable(full bool) output.Table[container.StatsResponse] {
+	type row = container.StatsResponse
+	return output.Table[row]{
+		Default: `table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}`,
+		Columns: []output.Column[row]{
+			{Name: "Container", Header: "CONTAINER", Value: func(s row) string { return s.ID }},
+			{Name: "ID", Header: "CONTAINER ID", Value: func(s row) string { return output.ID(s.ID, full) }},
+			{Name: "Name", Header: "NAME", Value: func(s row) string { return strings.TrimPrefix(s.Name, "/") }},
+			{Name: "CPUPerc", Header: "CPU %", Value: func(s row) string { return fmt.Sprintf("%.2f%%", cpuPercent(s)) }},
+			{Name: "MemUsage", Header: "MEM USAGE / LIMIT", Value: func(s row) string {
+				return units.BytesSize(float64(memoryInUse(s))) + " / " + units.BytesSize(float64(s.MemoryStats.Limit))
+			}},
+			{Name: "MemPerc", Header: "MEM %", Value: func(s row) string {
+				if s.MemoryStats.Limit == 0 {
+					return "0.00%"
+				}
+				return fmt.Sprintf("%.2f%%", 100*float64(memoryInUse(s))/float64(s.MemoryStats.Limit))
+			}},
+			{Name: "NetIO", Header: "NET I/O", Value: func(s row) string {
+				var rx, tx uint64
+				for _, n := range s.Networks {
+					rx, tx = rx+n.RxBytes, tx+n.TxBytes
+				}
+				return output.Size(int64(rx)) + " / " + output.Size(int64(tx))
+			}},
+			{Name: "BlockIO", Header: "BLOCK I/O", Value: func(s row) string {
+				var r, w uint64
+				for _, e := range s.BlkioStats.IoServiceBytesRecursive {
+					switch strings.ToLower(e.Op) {
+					case "read":
+						r += e.Value
+					case "write":
+						w += e.Value
+					}
+				}
+				return output.Size(int64(r)) + " / " + output.Size(int64(w))
+			}},
+			{Name: "PIDs", Header: "PIDS", Value: func(s row) string { return strconv.FormatUint(s.PidsStats.Current, 10) }},
+		},
+	}
+}
+
+// cpuPercent is 100 for one CPU in full use since the sample before.
+func cpuPercent(s container.StatsResponse) float64 {
+	used := float64(s.CPUStats.CPUUsage.TotalUsage) - float64(s.PreCPUStats.CPUUsage.TotalUsage)
+	system := float64(s.CPUStats.SystemUsage) - float64(s.PreCPUStats.SystemUsage)
+	cpus := float64(s.CPUStats.OnlineCPUs)
+	if used <= 0 || system <= 0 {
+		return 0
+	}
+	return used / system * cpus * 100
+}
+
+// memoryInUse leaves out the page cache that the kernel could drop at once.
+func memoryInUse(s container.StatsResponse) uint64 {
+	for _, key := range []string{"total_inactive_file", "inactive_file"} { // v1, v2
+		if v, ok := s.MemoryStats.Stats[key]; ok && v < s.MemoryStats.Usage {
+			return s.MemoryStats.Usage - v
+		}
+	}
+	return s.MemoryStats.Usage
+}
