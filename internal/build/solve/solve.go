@@ -1,0 +1,246 @@
+// Package solve does the steps of a graph, each when its inputs are ready: from the cache where
+// it can, else by a Worker.
+//
+//	task     a step of one build: waits for its inputs, then has a result
+//	key      what decides a result: the layers below, the step's definition, the layers and digests of what it reads
+//	flight   the work for a key; tasks of several builds that want the same key share one
+//
+// Keys are made of the contents of the layers below, not of how they were made: a
+// step that is run again and makes the same layer invalidates nothing.
+package solve
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"tare/internal/build/cache"
+	"tare/internal/build/graph"
+)
+
+// Layer is what a step made: no DiffID says that it changed nothing.
+type Layer struct {
+	DiffID digest.Digest
+	Size   int64 // bytes
+}
+
+// Work is a step with its inputs' results: diffIDs, bottom first.
+type Work struct {
+	Step   graph.Step
+	Parent []digest.Digest
+	Inputs [][]digest.Digest
+}
+
+// Worker does the steps of one build.
+type Worker interface {
+	// Reads returns a digest of all that the step reads besides layers, "" for nothing.
+	Reads(ctx context.Context, s graph.Step) (string, error)
+	// Do executes the step; log receives its output.
+	Do(ctx context.Context, w Work, log io.Writer) (Layer, error)
+	// Begin is called before a Do, end after it: a Do may outlive its build while another build waits for it.
+	Begin() (end func())
+}
+
+// Solver does graphs. Safe for concurrent use.
+type Solver struct {
+	cache *cache.Cache
+	slots chan struct{} // as many steps run at once
+
+	mu      sync.Mutex // guards flights and what is in them
+	flights map[string]*flight
+}
+
+// New makes a solver.
+func New(c *cache.Cache) *Solver {
+	return &Solver{cache: c, slots: make(chan struct{}, max(4, 2*runtime.NumCPU())), flights: map[string]*flight{}}
+}
+
+// Options of one build.
+type Options struct {
+	Build   string // names it, for pins
+	NoCache bool   // look nothing up; results are stored all the same
+}
+
+// Result of a task.
+type Result struct {
+	Key     string          // "" for a base
+	Layers  []digest.Digest // all, bottom first
+	Added   bool            // the last of Layers is this step's
+	Created time.Time       // when the step was done; zero for a base
+	Cached  bool
+}
+
+// Task is a step of one build.
+type Task struct {
+	Log    *Log
+	done   chan struct{} // closed when result and err are set
+	result Result
+	err    error
+}
+
+// Done is closed when the task has ended.
+func (t *Task) Done() <-chan struct{} { return t.done }
+
+// Result is valid after Done.
+func (t *Task) Result() (Result, error) { return t.result, t.err }
+
+// Run is a graph being solved.
+type Run struct {
+	Tasks []*Task // one for each step
+	group sync.WaitGroup
+
+	mu     sync.Mutex // guards below
+	failed int
+	err    error
+}
+
+// Wait returns when all tasks have ended: the first error and its step.
+func (r *Run) Wait() (step int, err error) {
+	r.group.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed, r.err
+}
+
+// Start begins to solve g. A failing step ends all others.
+func (s *Solver) Start(ctx context.Context, g *graph.Graph, w Worker, o Options) *Run {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &Run{Tasks: make([]*Task, len(g.Steps)), failed: graph.None}
+	for i := range g.Steps {
+		r.Tasks[i] = &Task{Log: NewLog(), done: make(chan struct{})}
+	}
+	for i, step := range g.Steps {
+		t := r.Tasks[i]
+		r.group.Go(func() {
+			defer close(t.done)
+			defer t.Log.Close()
+			if t.result, t.err = s.task(ctx, r, step, t.Log, w, o); t.err != nil {
+				r.mu.Lock()
+				if r.err == nil || errors.Is(r.err, context.Canceled) && !errors.Is(t.err, context.Canceled) {
+					r.failed, r.err = i, t.err
+				}
+				r.mu.Unlock()
+				cancel()
+			}
+		})
+	}
+	go func() {
+		r.group.Wait()
+		cancel()
+	}()
+	return r
+}
+
+// task waits for the inputs, then finds or makes the result.
+func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w Worker, o Options) (Result, error) {
+	if base, ok := step.Op.(graph.Base); ok {
+		return Result{Layers: base.Layers}, nil
+	}
+	work := Work{Step: step, Inputs: make([][]digest.Digest, len(step.Inputs))}
+	var parents []string
+	wait := func(i int) ([]digest.Digest, error) {
+		if i == graph.None {
+			return nil, nil
+		}
+		t := r.Tasks[i]
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if t.err != nil {
+			return nil, context.Canceled // the cause is told once, by the task that failed
+		}
+		if t.result.Key != "" {
+			parents = append(parents, t.result.Key)
+		}
+		return t.result.Layers, nil
+	}
+	var err error
+	if work.Parent, err = wait(step.Parent); err != nil {
+		return Result{}, err
+	}
+	for i, in := range step.Inputs {
+		if work.Inputs[i], err = wait(in); err != nil {
+			return Result{}, err
+		}
+	}
+	reads, err := w.Reads(ctx, step)
+	if err != nil {
+		return Result{}, err
+	}
+	key, err := Key(work, reads)
+	if err != nil {
+		return Result{}, err
+	}
+	if !o.NoCache {
+		if rec, ok := s.cache.Get(key, o.Build); ok {
+			return made(work, rec, true), nil
+		}
+	}
+	name := key
+	if o.NoCache {
+		name = o.Build + " " + key // shares with itself only
+	}
+	rec, shared, err := s.fly(ctx, name, log, func(ctx context.Context, log *Log) (cache.Record, error) {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-ctx.Done():
+			return cache.Record{}, ctx.Err()
+		}
+		if !o.NoCache {
+			if rec, ok := s.cache.Get(key, o.Build); ok { // finished between the look-up and the flight
+				return rec, nil
+			}
+		}
+		defer w.Begin()()
+		l, err := w.Do(ctx, work, log)
+		if err != nil {
+			return cache.Record{}, err
+		}
+		rec := cache.Record{Key: key, Parents: parents, Kind: graph.Kind(step.Op), About: step.About,
+			Layer: l.DiffID, Size: l.Size, Created: time.Now()}
+		return rec, s.cache.Put(rec, o.Build)
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	if shared {
+		s.cache.Get(key, o.Build) // pins it for this build too
+	}
+	return made(work, rec, false), nil
+}
+
+func made(w Work, rec cache.Record, cached bool) Result {
+	r := Result{Key: rec.Key, Layers: w.Parent, Created: rec.Created, Cached: cached}
+	if rec.Layer != "" {
+		r.Layers, r.Added = append(slices.Clone(w.Parent), rec.Layer), true
+	}
+	return r
+}
+
+// Key is the hash of all that decides a step's result.
+func Key(w Work, reads string) (string, error) {
+	data, err := json.Marshal(struct {
+		Kind   string
+		Op     graph.Op
+		Parent []digest.Digest
+		Inputs [][]digest.Digest
+		Reads  string
+	}{graph.Kind(w.Step.Op), w.Step.Op, w.Parent, w.Inputs, reads})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
