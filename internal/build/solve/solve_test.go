@@ -66,7 +66,8 @@ func (w *worker) Do(ctx context.Context, work Work, log io.Writer) (Layer, error
 			}
 		}
 	}
-	key, err := Key(work, "")
+	reads, _ := w.Reads(ctx, work.Step)
+	key, err := Key(work, reads)
 	return Layer{DiffID: digest.FromString(key), Size: 1}, err
 }
 
