@@ -50,6 +50,8 @@ type Log struct {
 	Path     string `json:"path,omitempty"`     // the newest file; rotated ones are Path.1, Path.2, …
 	MaxSize  int64  `json:"maxSize,omitempty"`  // bytes before rotation; ≤ 0: never
 	MaxFiles int    `json:"maxFiles,omitempty"` // including the newest; ≥ 1
+
+	Attrs map[string]string `json:"attrs,omitempty"` // written with every entry
 }
 
 // Stdio says what a process reads from and writes to.

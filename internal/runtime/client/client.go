@@ -3,104 +3,304 @@
 // The connection is one unix stream socket; calls are multiplexed on it, exit
 // records arrive on it unasked. When the connection is lost, every open call
 // fails with Unavailable and Done is closed; the owner then calls Ensure again.
+//
+//	c, err := client.Ensure(ctx, opts)
+//	go func() { for e := range c.Exits() { … } }()
+//	pid, err := c.Create(ctx, runtime.Create{…})
+//	stream, err := c.Attach(ctx, runtime.Attach{…})
+//	err = c.Start(ctx, id)
 package client
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io"
 	"net"
 	"os"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime"
+	"tare/internal/runtime/wire"
 )
 
-// Options say which supervisor to use.
-type Options struct {
-	Program  string // path of tare-run
-	ExecRoot string // the socket is ExecRoot/supervisor.sock, the pid file beside it
-	Instance string // the engine's instance name: part of the process title and of cgroup paths
-	LogFile  string // where a new supervisor's own messages go
+// Client is a connection to the supervisor. Its methods are safe for concurrent use.
+type Client struct {
+	conn  *net.UnixConn
+	exits chan runtime.Exit
+	done  chan struct{}
+
+	// Lock order: none, the two are never held together.
+	write sync.Mutex // held while a frame is written
+
+	mu      sync.Mutex // guards all below
+	open    map[uint64]chan answer
+	last    uint64 // ID
+	lost    error  // why the connection ended
+	backlog []runtime.Exit
+	wake    chan struct{} // has room for one; told when backlog grew
 }
 
-// Client is a connection to the supervisor. Its methods are safe for concurrent use.
-type Client struct{}
+// answer is what a call waits for. The receiver owns the file.
+type answer struct {
+	msg  wire.Message
+	file *os.File
+}
 
-// Ensure connects to the supervisor of opts.ExecRoot and starts one, detached
-// from this process's session and cgroup, where none answers.
-func Ensure(ctx context.Context, opts Options) (*Client, error) {
-	return nil, fault.Unsupported("supervisor client is not built yet")
+// newClient starts reading from the connection and asks for exit records.
+func newClient(conn *net.UnixConn) (*Client, error) {
+	c := &Client{
+		conn:  conn,
+		exits: make(chan runtime.Exit),
+		done:  make(chan struct{}),
+		open:  make(map[uint64]chan answer),
+		wake:  make(chan struct{}, 1),
+	}
+	go c.read()
+	go c.deliver()
+	if err := c.send(&wire.Message{ID: c.nextID(), Op: wire.Watch}); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // Close drops the connection; the supervisor and its containers go on.
-func (c *Client) Close() error { return nil }
+func (c *Client) Close() error {
+	err := c.conn.Close()
+	<-c.done
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
 
 // Done is closed when the connection is lost.
-func (c *Client) Done() <-chan struct{} { return nil }
-
-// Create makes the container's namespaces, mounts and cgroup and returns the
-// host pid of its process, which waits for Start. After an error nothing is left.
-func (c *Client) Create(ctx context.Context, req runtime.Create) (pid int, err error) {
-	return 0, fault.Unsupported("")
-}
-
-// Start lets the process exec and returns once it did. If the exec fails the
-// error is an *ExecError; the container is then stopped and wants Delete.
-func (c *Client) Start(ctx context.Context, id string) error { return fault.Unsupported("") }
-
-// Exec starts a further process and returns its host pid once it has exec'ed. Clients that
-// must not miss output pass attach: the stream is then connected before the exec.
-func (c *Client) Exec(ctx context.Context, req runtime.Exec, attach *runtime.Attach) (pid int, stream *net.UnixConn, err error) {
-	return 0, nil, fault.Unsupported("")
-}
-
-// Attach connects to a process's streams, before Start or while it runs. What is
-// written to the stream goes to stdin (CloseWrite ends it); what is read is, with a
-// terminal, its raw output, else Docker's multiplexed frames: one byte 1 (stdout)
-// or 2 (stderr), three zero bytes, a big-endian uint32 length, the data. All
-// output written before the exit comes before EOF. A client that does not read
-// makes the process wait, after 1 MiB.
-func (c *Client) Attach(ctx context.Context, req runtime.Attach) (*net.UnixConn, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Signal sends sig to one process (its init for a container).
-func (c *Client) Signal(ctx context.Context, ref runtime.Ref, sig int) error {
-	return fault.Unsupported("")
-}
-
-// Resize sets the size of a process's terminal.
-func (c *Client) Resize(ctx context.Context, ref runtime.Ref, width, height uint16) error {
-	return fault.Unsupported("")
-}
-
-// Pause freezes the container's cgroup, Resume thaws it.
-func (c *Client) Pause(ctx context.Context, id string) error  { return fault.Unsupported("") }
-func (c *Client) Resume(ctx context.Context, id string) error { return fault.Unsupported("") }
-
-// Delete forgets a stopped or created container (a created one is killed first)
-// and removes its cgroup. It is idempotent.
-func (c *Client) Delete(ctx context.Context, id string) error { return fault.Unsupported("") }
-
-// State returns what is known of one container, NotFound if nothing is.
-func (c *Client) State(ctx context.Context, id string) (runtime.State, error) {
-	return runtime.State{}, fault.Unsupported("")
-}
-
-// List returns all containers that were not deleted.
-func (c *Client) List(ctx context.Context) ([]runtime.State, error) {
-	return nil, fault.Unsupported("")
-}
+func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Exits delivers exit records: first all that the supervisor still keeps, then
 // new ones as they happen. A record is kept, over engine restarts too, until
-// Delete (containers) or Collect (execs). The channel closes with Done.
-func (c *Client) Exits() <-chan runtime.Exit { return nil }
+// Delete (containers) or Collect (execs). The channel closes with Done. A program
+// that could not be executed has no record here: Start and Exec tell, and State does.
+// There is one channel; a slow reader holds up nothing else.
+func (c *Client) Exits() <-chan runtime.Exit { return c.exits }
 
-// Collect lets the supervisor forget an exec's exit record.
-func (c *Client) Collect(ctx context.Context, ref runtime.Ref) error { return fault.Unsupported("") }
+func (c *Client) nextID() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	return c.last
+}
 
-// Shutdown ends a supervisor that has no containers left; Conflict while it has some.
-func (c *Client) Shutdown(ctx context.Context) error { return fault.Unsupported("") }
+func (c *Client) send(m *wire.Message) error {
+	data, err := wire.Append(nil, m)
+	if err != nil {
+		return err
+	}
+	c.write.Lock()
+	defer c.write.Unlock()
+	if _, err := c.conn.Write(data); err != nil {
+		return fault.Unavailable("the connection to the supervisor is lost: %w", err)
+	}
+	return nil
+}
+
+// call asks and waits. result, if not nil, is filled from the answer's body. A call
+// whose ctx ends is abandoned: the supervisor may still carry it out.
+func (c *Client) call(ctx context.Context, op wire.Op, body, result any) (*os.File, error) {
+	m := wire.Message{Op: op}
+	if body != nil {
+		m.Body = wire.Body(body)
+	}
+	ch := make(chan answer, 1)
+	c.mu.Lock()
+	if c.lost != nil {
+		err := c.lost
+		c.mu.Unlock()
+		return nil, err
+	}
+	c.last++
+	m.ID = c.last
+	c.open[m.ID] = ch
+	c.mu.Unlock()
+
+	if err := c.send(&m); err != nil {
+		c.abandon(m.ID, ch)
+		return nil, err
+	}
+	var a answer
+	select {
+	case a = <-ch:
+	case <-ctx.Done():
+		c.abandon(m.ID, ch)
+		return nil, ctx.Err()
+	case <-c.done:
+		select {
+		case a = <-ch: // arrived just before
+		default:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return nil, c.lost
+		}
+	}
+	if a.msg.Error != nil {
+		return nil, fromWire(a.msg.Error)
+	}
+	if result != nil {
+		if err := json.Unmarshal(a.msg.Body, result); err != nil {
+			closeFile(a.file)
+			return nil, fault.Internal("supervisor: answer to %s: %w", op, err)
+		}
+	}
+	return a.file, nil
+}
+
+// abandon forgets an open call; what it gets after all is closed.
+func (c *Client) abandon(id uint64, ch chan answer) {
+	c.mu.Lock()
+	delete(c.open, id)
+	c.mu.Unlock()
+	select {
+	case a := <-ch:
+		closeFile(a.file)
+	default:
+	}
+}
+
+func closeFile(f *os.File) {
+	if f != nil {
+		f.Close()
+	}
+}
+
+// read hands answers to their calls until the connection ends.
+func (c *Client) read() {
+	var (
+		dec   wire.Decoder
+		files []*os.File
+		err   error
+	)
+	buf := make([]byte, 64<<10)
+	oob := make([]byte, unix.CmsgSpace(4*wire.MaxFDs))
+	for err == nil {
+		var n, nOOB int
+		n, nOOB, _, _, err = c.conn.ReadMsgUnix(buf, oob)
+		files = append(files, received(oob[:nOOB])...)
+		if n == 0 && err == nil {
+			err = io.EOF
+		}
+		dec.Feed(buf[:n])
+		for {
+			m, ok, e := dec.Next()
+			if e != nil {
+				err = e
+			}
+			if e != nil || !ok {
+				break
+			}
+			if m.FDs > len(files) {
+				err = fault.Internal("supervisor: %d descriptors are missing", m.FDs-len(files))
+				break
+			}
+			mine := files[:m.FDs]
+			files = files[m.FDs:]
+			c.take(m, mine)
+		}
+	}
+	for _, f := range files {
+		f.Close()
+	}
+	c.conn.Close()
+	c.mu.Lock()
+	c.lost = fault.Unavailable("the connection to the supervisor is lost: %w", err)
+	c.mu.Unlock()
+	close(c.done)
+}
+
+// received takes descriptors out of a control message.
+func received(oob []byte) (files []*os.File) {
+	if len(oob) == 0 {
+		return nil
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for i := range msgs {
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "stream"))
+		}
+	}
+	return files
+}
+
+// take handles one message.
+func (c *Client) take(m wire.Message, files []*os.File) {
+	var file *os.File
+	for i, f := range files {
+		if i == 0 {
+			file = f
+		} else {
+			f.Close()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.Op == wire.Exit {
+		var e runtime.Exit
+		if json.Unmarshal(m.Body, &e) == nil {
+			c.backlog = append(c.backlog, e)
+			select {
+			case c.wake <- struct{}{}:
+			default:
+			}
+		}
+		closeFile(file)
+		return
+	}
+	ch, ok := c.open[m.ID]
+	if !ok { // abandoned
+		closeFile(file)
+		return
+	}
+	delete(c.open, m.ID)
+	ch <- answer{m, file}
+}
+
+// deliver feeds Exits, so that read never waits for its reader.
+func (c *Client) deliver() {
+	defer close(c.exits)
+	for {
+		c.mu.Lock()
+		batch := c.backlog
+		c.backlog = nil
+		c.mu.Unlock()
+		for _, e := range batch {
+			select {
+			case c.exits <- e:
+			case <-c.done:
+				return
+			}
+		}
+		if len(batch) > 0 {
+			continue
+		}
+		select {
+		case <-c.wake:
+		case <-c.done:
+			return
+		}
+	}
+}
 
 // ExecError says why the container's program could not be executed. Its class is
 // Invalid, and Code is what a shell would exit with: 127 not found, 126 not executable.
@@ -115,4 +315,12 @@ func (e *ExecError) Error() string {
 }
 func (e *ExecError) Unwrap() error { return e.Err }
 
-var _ = os.Getpid
+// Is makes the error one of the class Invalid.
+func (e *ExecError) Is(target error) bool { return target == errdefs.ErrInvalidArgument }
+
+func fromWire(e *wire.Error) error {
+	if e.Errno != 0 {
+		return &ExecError{Program: e.Program, Err: unix.Errno(e.Errno), Code: e.Code}
+	}
+	return e.Fault()
+}

@@ -1,2 +1,202 @@
-// Package supervise is the supervisor: one process per engine, parent of every container.
+// Package supervise is the supervisor: one process per engine, the parent of
+// every container and exec. It owns what has to outlive the engine: their stdio
+// pipes and terminals, their log files, and the records of their exits. The
+// engine speaks to it as package wire describes, and may come and go.
+//
+//	container    what Create made: a cgroup, an init process, execs
+//	process      an init or an exec, from its launch to its exit record
+//	source       a process's stdout or stderr, or its terminal: read here, written to log and attachments
+//	attachment   one client's stream to a process
+//	conn         one engine's connection
+//
+// Everything runs on one goroutine, in a loop over epoll (see loop): pipes,
+// sockets and pidfds are non-blocking, so there is no lock, and an idle
+// container costs a few small structs and no goroutine or thread. The only
+// other goroutine turns signals into events.
+//
+// A process's life:
+//
+//	launching ─created─▶ created ─go─▶ going ─exec'ed─▶ running ─exit─▶ ended
+//	    └──── fails: nothing is left       └─── exec fails: stopped, exit 127 or 126
+//
+// When a process ends, what its pipes still hold is read, then its log is
+// finished, its attachments get EOF after their data, and only then the exit
+// record is published. Other processes that still hold the pipes do not delay
+// this: in a pid namespace of its own none is left by then, else the rest of the
+// container's cgroup is killed.
+//
+// # Replacing the supervisor
+//
+// What a successor must know is small and made to be handed over: per process the
+// pidfd, the pipe or terminal descriptors, the offset of an unfinished line, and
+// runtime.State. A re-exec keeps pid, children and descriptors, so it needs only a
+// table of numbers in a memfd. Should the supervisor be killed, the engine can keep
+// it going if it was sent duplicates of those descriptors (wire carries any
+// number per message); children then fall to the next subreaper, and their exit codes come
+// from PIDFD_GET_INFO.
 package supervise
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	goruntime "runtime"
+
+	"golang.org/x/sys/unix"
+
+	"tare/internal/base/fault"
+	"tare/internal/runtime"
+	"tare/internal/runtime/plan"
+	"tare/internal/runtime/wire"
+)
+
+// supervisor is the state of the process; only the loop's goroutine touches it.
+type supervisor struct {
+	loop       *loop
+	host       plan.Host
+	instance   string
+	containers map[string]*container
+	conns      map[*conn]struct{}
+	seq        uint64 // of the last exit record
+	buf        []byte // what is read goes here first: frameHeader bytes of room, then readSize
+	specs      specCache
+	idle       *timer
+	socket     string
+	listener   int
+}
+
+// Main runs the supervisor until it is shut down and returns the exit code:
+// `tare-run supervise --exec-root E --instance I [--ready FD]`. It writes one byte to
+// the ready descriptor when the socket answers.
+func Main(args []string) int {
+	flags := flag.NewFlagSet("tare-run supervise", flag.ContinueOnError)
+	execRoot := flags.String("exec-root", "", "folder of the socket")
+	instance := flags.String("instance", "", "name of the engine that it works for")
+	ready := flags.Int("ready", -1, "descriptor to write a byte to when the socket answers")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *execRoot == "" || *instance == "" || flags.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "usage: tare-run supervise --exec-root DIR --instance NAME [--ready FD]")
+		return 2
+	}
+	// The title is written over the arguments, so they have to be copied before.
+	root, name := strings.Clone(*execRoot), strings.Clone(*instance)
+
+	lock, err := lockRoot(root)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return wire.ExitBusy
+	}
+	if err != nil {
+		complain("%v", err)
+		return 1
+	}
+	defer lock.Close()
+
+	goruntime.GOMAXPROCS(1)
+	debug.SetGCPercent(25) // of a heap that is small in any case
+	if err := detach(); err != nil {
+		complain("%v", err)
+		return 1
+	}
+	setTitle("tare-run supervise " + name)
+
+	s, err := newSupervisor(root, name)
+	if err != nil {
+		complain("%v", err)
+		return 1
+	}
+	if *ready >= 0 {
+		_, _ = unix.Write(*ready, []byte{1})
+		unix.Close(*ready)
+	}
+	err = s.loop.run()
+	// Still under the lock, so it is not a successor's.
+	os.Remove(s.socket)
+	if err != nil {
+		complain("%v", err)
+		return 1
+	}
+	return 0
+}
+
+// lockRoot makes sure that the exec root has one supervisor; EWOULDBLOCK if it has another.
+func lockRoot(root string) (*os.File, error) {
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		return nil, fault.Internal("cannot make exec root: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(root, wire.PidName), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fault.Internal("cannot open pid file: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot lock %s: %w", f.Name(), err)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	}
+	if err != nil {
+		f.Close()
+		return nil, fault.Internal("cannot write pid file: %w", err)
+	}
+	return f, nil
+}
+
+func newSupervisor(root, instance string) (*supervisor, error) {
+	l, err := newLoop()
+	if err != nil {
+		return nil, err
+	}
+	s := &supervisor{
+		loop:       l,
+		instance:   instance,
+		containers: make(map[string]*container),
+		conns:      make(map[*conn]struct{}),
+		buf:        make([]byte, frameHeader+readSize),
+		socket:     filepath.Join(root, wire.SocketName),
+	}
+	if s.host, err = hostFacts(); err != nil {
+		return nil, err
+	}
+	if err := s.catchSignals(); err != nil {
+		return nil, err
+	}
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// complain writes one line to the supervisor's own log, its stderr.
+func complain(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s tare-run supervise: %s\n", time.Now().UTC().Format(time.RFC3339Nano), fmt.Sprintf(format, args...))
+}
+
+// kept returns the exit records that were not forgotten, oldest first.
+func (s *supervisor) kept() []runtime.Exit {
+	var all []runtime.Exit
+	for _, c := range s.containers {
+		all = c.appendKept(all)
+	}
+	sortExits(all)
+	return all
+}
+
+// restLater gives memory back to the kernel once nothing was created, started or
+// deleted for a second: the garbage of a start is larger than what stays.
+func (s *supervisor) restLater() {
+	s.idle.stop()
+	s.idle = s.loop.after(time.Second, func() {
+		s.idle = nil
+		s.specs.drop()
+		debug.FreeOSMemory()
+	})
+}

@@ -38,6 +38,15 @@ import (
 	"tare/internal/runtime"
 )
 
+// Names of the supervisor's files in the exec root.
+const (
+	SocketName = "supervisor.sock" // mode 0600
+	PidName    = "supervisor.pid"  // locked with flock(2) while the supervisor lives, never removed
+)
+
+// ExitBusy is the exit code of a supervisor that found another one in its exec root.
+const ExitBusy = 3
+
 // Op names what a message asks for, or answers.
 type Op string
 

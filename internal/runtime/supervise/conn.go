@@ -1,0 +1,203 @@
+package supervise
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"tare/internal/base/fault"
+	"tare/internal/runtime/wire"
+)
+
+// maxQueued is how many bytes of answers may wait for an engine before it is cut off.
+const maxQueued = 32 << 20
+
+// conn is one engine's connection.
+type conn struct {
+	s        *supervisor
+	fd       int // -1 when closed
+	dec      wire.Decoder
+	queue    []outgoing
+	queued   int
+	watching bool // wants exit records
+}
+
+// outgoing is a frame, or the rest of one, and the descriptor that goes with it.
+type outgoing struct {
+	data []byte
+	fd   int // -1: none; closed here once it was sent
+}
+
+// request is an open call of an engine. It is answered exactly once.
+type request struct {
+	conn *conn
+	msg  wire.Message
+	fd   int // to be sent with a good answer; -1: none
+}
+
+// listen makes the socket and accepts engines from then on.
+func (s *supervisor) listen() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fault.Internal("cannot make a socket: %w", err)
+	}
+	os.Remove(s.socket) // of a supervisor that was killed: we hold the lock
+	old := unix.Umask(0o177)
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: s.socket})
+	unix.Umask(old)
+	if err == nil {
+		err = unix.Listen(fd, 64)
+	}
+	if err != nil {
+		return fault.Internal("cannot listen on %s: %w", s.socket, err)
+	}
+	s.listener = fd
+	s.loop.watch(fd, (*accept)(s), unix.EPOLLIN)
+	return nil
+}
+
+// accept is the supervisor as the handler of its socket.
+type accept supervisor
+
+func (a *accept) ready(uint32) {
+	for {
+		fd, _, err := unix.Accept4(a.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		if err != nil {
+			return
+		}
+		c := &conn{s: (*supervisor)(a), fd: fd}
+		a.conns[c] = struct{}{}
+		a.loop.watch(fd, c, unix.EPOLLIN)
+	}
+}
+
+func (c *conn) ready(events uint32) {
+	if events&unix.EPOLLOUT != 0 {
+		c.flush()
+	}
+	if events&^unix.EPOLLOUT == 0 || c.closed() {
+		return
+	}
+	n, err := unix.Read(c.fd, c.s.buf)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return
+	case err != nil || n == 0:
+		c.close() // half a message, if there is one, is forgotten
+		return
+	}
+	c.dec.Feed(c.s.buf[:n])
+	for !c.closed() {
+		m, ok, err := c.dec.Next()
+		if err != nil {
+			complain("an engine is cut off: %v", err)
+			c.close()
+			return
+		}
+		if !ok {
+			return
+		}
+		c.s.dispatch(&request{conn: c, msg: m, fd: -1})
+	}
+}
+
+func (c *conn) closed() bool { return c.fd < 0 }
+
+func (c *conn) close() {
+	c.s.loop.close(&c.fd)
+	delete(c.s.conns, c)
+	for _, o := range c.queue {
+		if o.fd >= 0 {
+			unix.Close(o.fd)
+		}
+	}
+	c.queue = nil
+	c.dec = wire.Decoder{}
+}
+
+// reply answers; r may be nil. The descriptor is closed if there is no good answer to send it with.
+func (r *request) reply(body any, err error) {
+	if r == nil {
+		return
+	}
+	m := wire.Message{ID: r.msg.ID, Op: r.msg.Op}
+	fd := r.fd
+	r.fd = -1
+	if err != nil {
+		m.Error = wire.FromError(err)
+		if fd >= 0 {
+			unix.Close(fd)
+			fd = -1
+		}
+	} else if body != nil {
+		m.Body = wire.Body(body)
+	}
+	if fd >= 0 {
+		m.FDs = 1
+	}
+	if m.ID == 0 { // nobody listens
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return
+	}
+	r.conn.send(&m, fd)
+}
+
+// send queues a message and sends what the socket takes. It owns fd.
+func (c *conn) send(m *wire.Message, fd int) {
+	if c.closed() {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return
+	}
+	data, err := wire.Append(nil, m)
+	if err != nil {
+		data, _ = wire.Append(nil, &wire.Message{ID: m.ID, Op: m.Op, Error: wire.FromError(err)})
+	}
+	c.queue = append(c.queue, outgoing{data, fd})
+	c.queued += len(data)
+	c.flush()
+	if c.queued > maxQueued {
+		complain("an engine is cut off: it does not read its answers")
+		c.close()
+	}
+}
+
+func (c *conn) flush() {
+	for len(c.queue) > 0 {
+		o := &c.queue[0]
+		var rights []byte
+		if o.fd >= 0 {
+			rights = unix.UnixRights(o.fd)
+		}
+		n, err := unix.SendmsgN(c.fd, o.data, rights, nil, unix.MSG_NOSIGNAL)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			break
+		}
+		if err != nil {
+			c.close()
+			return
+		}
+		if o.fd >= 0 {
+			unix.Close(o.fd)
+			o.fd = -1
+		}
+		c.queued -= n
+		if o.data = o.data[n:]; len(o.data) == 0 {
+			*o = outgoing{}
+			c.queue = c.queue[1:]
+		}
+	}
+	events := uint32(unix.EPOLLIN)
+	if len(c.queue) > 0 {
+		events |= unix.EPOLLOUT
+	} else {
+		c.queue = nil
+	}
+	c.s.loop.watch(c.fd, c, events)
+}

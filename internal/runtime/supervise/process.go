@@ -1,0 +1,276 @@
+package supervise
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tare/internal/base/fault"
+	"tare/internal/runtime"
+	"tare/internal/runtime/launch"
+	"tare/internal/runtime/plan"
+	"tare/internal/runtime/wire"
+)
+
+// phase of a process's life; see the package comment.
+type phase uint8
+
+const (
+	launching phase = iota
+	created         // waits for start
+	going           // was told to exec
+	running
+	ended
+)
+
+// process is a container's init or one of its execs.
+type process struct {
+	c        *container
+	exec     string          // "" for init
+	program  string          // what failing to execute it is told with; "" once it runs
+	child    *launch.Process // until it runs
+	sync     int             // child's socket; -1 when closed
+	pid      int
+	pidfd    int
+	phase    phase
+	terminal bool
+	once     bool // the end of the first attached client's stdin is the end of stdin
+	log      *logFile
+	stdin    stdin
+	out, err source
+	attached []*attachment
+	failure  *wire.Error // why it never ran
+	waiting  *request    // Create, Start or Exec to be answered
+	size     unix.Winsize
+}
+
+func (p *process) s() *supervisor { return p.c.s }
+
+func (p *process) ref() runtime.Ref { return runtime.Ref{Container: p.c.id, Exec: p.exec} }
+
+// launch makes the pipes and starts the child; its "created" comes later. uid
+// owns the pipes, so that the program may open /dev/stdout anew.
+func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid uint32) (err error) {
+	p.terminal, p.once = io.Terminal, io.StdinOnce || p.exec != ""
+	p.size = unix.Winsize{Col: io.Width, Row: io.Height}
+	p.stdin.p, p.stdin.fd = p, -1
+	p.out, p.err = source{p: p, fd: -1, stream: stdout}, source{p: p, fd: -1, stream: stderr}
+	p.sync, p.pidfd = -1, -1
+
+	std := launch.Stdio{Console: io.Terminal}
+	var ends []*os.File // the child's, closed here in any case
+	defer func() {
+		for _, f := range ends {
+			f.Close()
+		}
+		if err != nil {
+			p.closeStdio()
+		}
+	}()
+	pipe := func(ours *int, write bool) *os.File {
+		var fds [2]int
+		if e := unix.Pipe2(fds[:], unix.O_CLOEXEC); e != nil {
+			err = fault.Internal("cannot make a pipe: %w", e)
+			return nil
+		}
+		mine, theirs := fds[0], fds[1]
+		if write {
+			mine, theirs = theirs, mine
+		}
+		_ = unix.SetNonblock(mine, true)
+		if uid != 0 {
+			_ = unix.Fchown(theirs, int(uid), -1)
+		}
+		*ours = mine
+		f := os.NewFile(uintptr(theirs), "stdio")
+		ends = append(ends, f)
+		return f
+	}
+	if !io.Terminal {
+		if io.OpenStdin {
+			std.In = pipe(&p.stdin.fd, true)
+		} else {
+			if std.In, err = os.Open(os.DevNull); err == nil {
+				ends = append(ends, std.In)
+			}
+		}
+		std.Out = pipe(&p.out.fd, false)
+		std.Err = pipe(&p.err.fd, false)
+		if err != nil {
+			return err
+		}
+	}
+	p.child, err = launch.New(compiled, join, std)
+	if err != nil {
+		return err
+	}
+	p.pid, p.pidfd, p.sync = p.child.Pid, p.child.PidFD, p.child.Sync
+	l := p.s().loop
+	l.watch(p.sync, (*syncWatch)(p), unix.EPOLLIN)
+	l.watch(p.pidfd, (*exitWatch)(p), unix.EPOLLIN)
+	p.out.resume()
+	p.err.resume()
+	return nil
+}
+
+func (p *process) closeStdio() {
+	l := p.s().loop
+	l.close(&p.stdin.fd)
+	l.close(&p.out.fd)
+	l.close(&p.err.fd)
+}
+
+// syncWatch is the process as the handler of its child's socket.
+type syncWatch process
+
+func (w *syncWatch) ready(uint32) { (*process)(w).receive() }
+
+// receive handles what the child reported until there is nothing more for now.
+func (p *process) receive() {
+	for p.sync >= 0 {
+		m, ok, err := p.child.Receive()
+		switch {
+		case err != nil:
+			p.fail(err, false)
+		case !ok:
+			return
+		case m.Err != nil:
+			p.fail(m.Err, m.ExecErr)
+		case m.Created:
+			p.becomeCreated(m.Master)
+		case m.Started:
+			p.becomeRunning()
+		}
+	}
+}
+
+// fail notes why the process never ran. Its end, which is near, does the rest.
+func (p *process) fail(err error, exec bool) {
+	p.s().loop.close(&p.sync)
+	p.failure = wire.FromError(err)
+	if exec {
+		var errno unix.Errno
+		if !errors.As(err, &errno) {
+			errno = unix.ENOENT
+		}
+		p.failure = execFailure(p.program, errno)
+	}
+	_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+}
+
+// execFailure is the answer to a start whose execve failed.
+func execFailure(program string, errno unix.Errno) *wire.Error {
+	e := &wire.Error{Class: "invalid", Message: "cannot execute " + program + ": " + errno.Error(), Program: program, Errno: int(errno), Code: 126}
+	if errno == unix.ENOENT {
+		e.Code = 127
+	}
+	return e
+}
+
+// becomeCreated takes the terminal, and answers Create; an exec goes on at once.
+func (p *process) becomeCreated(master *os.File) {
+	p.phase = created
+	if p.terminal {
+		if err := p.takeMaster(master); err != nil {
+			p.fail(err, false)
+			return
+		}
+	}
+	if p.exec != "" {
+		p.goOn()
+		return
+	}
+	p.answer(wire.Pid{Pid: p.pid}, nil)
+}
+
+// takeMaster makes the pty master stdin and stdout of the process.
+func (p *process) takeMaster(master *os.File) error {
+	if master == nil {
+		return fault.Internal("the stage sent no terminal")
+	}
+	defer master.Close()
+	raw, err := master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dup error
+	err = raw.Control(func(fd uintptr) {
+		// Two descriptors, because reading and writing are watched apart.
+		if p.out.fd, dup = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3); dup == nil {
+			p.stdin.fd, dup = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+		}
+	})
+	if err = errors.Join(err, dup); err != nil {
+		return err
+	}
+	_ = unix.SetNonblock(p.out.fd, true) // of the open file, so of both
+	p.out.tty = true
+	if p.size.Col != 0 || p.size.Row != 0 {
+		_ = unix.IoctlSetWinsize(p.out.fd, unix.TIOCSWINSZ, &p.size)
+	}
+	p.out.resume()
+	return nil
+}
+
+// goOn lets the created child exec.
+func (p *process) goOn() {
+	p.phase = going
+	if err := p.child.Go(); err != nil {
+		p.fail(err, false)
+	}
+}
+
+func (p *process) becomeRunning() {
+	p.s().loop.close(&p.sync)
+	p.phase = running
+	p.child, p.program = nil, ""
+	if p.exec == "" {
+		p.c.started = time.Now().UnixNano()
+	}
+	p.answer(wire.Pid{Pid: p.pid}, nil)
+}
+
+// answer answers the request that waits for this process, if one does.
+func (p *process) answer(body any, err error) {
+	r := p.waiting
+	p.waiting = nil
+	r.reply(body, err)
+}
+
+// refuse answers the request that waits for this process with why it never ran.
+func (p *process) refuse() {
+	if p.waiting != nil {
+		p.answer(nil, p.failure)
+	}
+}
+
+// signal sends a signal to this process and no other.
+func (p *process) signal(sig int) error {
+	err := unix.PidfdSendSignal(p.pidfd, unix.Signal(sig), nil, 0)
+	switch err {
+	case nil:
+		return nil
+	case unix.ESRCH:
+		return fault.Conflict("container %s is not running", p.c.id)
+	case unix.EINVAL:
+		return fault.Invalid("Invalid signal: %d", sig)
+	}
+	return fault.Internal("cannot signal process %d of container %s: %w", p.pid, p.c.id, err)
+}
+
+// resize sets the terminal's size; before the process has one, it is kept for it.
+func (p *process) resize(width, height uint16) error {
+	if !p.terminal {
+		return fault.Invalid("container %s: the process has no terminal", p.c.id)
+	}
+	p.size = unix.Winsize{Col: width, Row: height}
+	if p.out.fd < 0 {
+		return nil
+	}
+	if err := unix.IoctlSetWinsize(p.out.fd, unix.TIOCSWINSZ, &p.size); err != nil {
+		return fault.Internal("cannot resize the terminal of container %s: %w", p.c.id, err)
+	}
+	return nil
+}
