@@ -1,50 +1,51 @@
 // Package transfer pulls and pushes images: the pipelines between a registry
 // (package registry) and the store.
 //
-// A pull reads the manifest, then config and all layers at once; each layer is
-// downloaded, verified, decompressed and unpacked in one pass over its bytes.
+// A pull reads the manifest, then config and all layers at once; each layer goes through its bytes once:
+//
+//	registry (or what a killed pull left) ──▶ chunk ──▶ sha256 and blob file
+//	                                            └─────▶ decompress ──▶ sha256 (diffID) and files
+//
+// Chunks are few and used again, so that a slow disk slows the download instead of filling the memory. Layers run
+// side by side, the largest first, in a fixed number of slots.
+//
+//	flight    one layer on its way; pulls that want the same layer join it and see its progress. It
+//	          is cancelled when the last of them is gone.
 package transfer
 
 import (
-	"context"
+	"runtime"
 
 	"github.com/distribution/reference"
-	registrytypes "github.com/moby/moby/api/types/registry"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"tare/internal/base/fault"
-	"tare/internal/base/progress"
+	"tare/internal/base/event"
 	"tare/internal/image"
 	"tare/internal/image/registry"
 )
 
-// Service pulls into and pushes from one store.
-type Service struct{}
-
-// New makes the service.
-func New(s *image.Store, r *registry.Client) *Service { return nil }
-
-// PullRequest asks for one image, or with AllTags for all of a repository.
-type PullRequest struct {
-	Ref      reference.Named
-	AllTags  bool
-	Platform *ocispec.Platform // nil: this host's
-	Auth     *registrytypes.AuthConfig
+// Service pulls into and pushes from one store. It is safe for concurrent use.
+type Service struct {
+	store    *image.Store
+	registry *registry.Client
+	bus      *event.Bus
+	slots    chan struct{} // a token per layer that is arriving
+	flights  flights
 }
 
-// Pull fetches the image; progress and the closing lines ("Digest: …", "Status: …") are Docker's.
-func (s *Service) Pull(ctx context.Context, req PullRequest, p progress.Sink) (*image.Image, error) {
-	return nil, fault.Unsupported("")
+// New makes the service; it publishes image/pull and image/push to bus, which may be nil.
+func New(s *image.Store, r *registry.Client, bus *event.Bus) *Service {
+	return &Service{store: s, registry: r, bus: bus, slots: make(chan struct{}, max(4, 2*runtime.NumCPU()))}
 }
 
-// PushRequest sends one name, or with AllTags all names of the repository.
-type PushRequest struct {
-	Ref     reference.Named
-	AllTags bool
-	Auth    *registrytypes.AuthConfig
-}
-
-// Push sends what the registry does not have. Aux of the last update is {Tag, Digest, Size}.
-func (s *Service) Push(ctx context.Context, req PushRequest, p progress.Sink) error {
-	return fault.Unsupported("")
+// publish tells that a name was pulled or pushed, with Docker's attributes.
+func (s *Service) publish(action string, ref reference.Named, labels map[string]string) {
+	if s.bus == nil {
+		return
+	}
+	attributes := map[string]string{}
+	for k, v := range labels {
+		attributes[k] = v
+	}
+	attributes["name"] = reference.FamiliarName(ref)
+	s.bus.Publish(event.Event{Type: "image", Action: action, ID: reference.FamiliarString(ref), Attributes: attributes})
 }
