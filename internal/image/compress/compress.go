@@ -11,6 +11,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -169,6 +170,7 @@ func openXz(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	x := &xzReader{cancel: cancel, cmd: exec.CommandContext(ctx, path, "-d", "-c", "-q")}
 	x.cmd.Stdin, x.cmd.Stderr = r, &x.stderr
+	x.cmd.WaitDelay = time.Second // a Close does not wait for a reader that hangs
 	if x.Reader, err = x.cmd.StdoutPipe(); err != nil {
 		cancel()
 		return nil, err

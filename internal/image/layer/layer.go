@@ -4,18 +4,37 @@
 // trusted.overlay.opaque=y. Layers do not depend on their parents, so all layers
 // of an image unpack at once.
 //
+//	chain      layers on top of each other, given as diffIDs, bottom first
+//	implied    a folder that a tar has entries in but no entry for; it is made 0755, 0:0
+//	fix        a generated folder on top of a chain whose implied folders would hide the
+//	           mode or owner that a lower layer gives them
+//
 // On disk: layers/<hex>/fs is the tree, layers/<hex>/layer.json the record
 // (sizes, compressed forms known). A layer that is being made lies under a
-// temporary name and is renamed when whole; what a crash left is swept by Open.
+// temporary name and is renamed when whole; what a crash left is swept by Open. Layers are
+// not synced when they are made: one that a power cut may have torn is removed by the
+// next Open (package settle), and the image store unpacks it again from its blob.
+//
+// Extract and WriteTar are the same machinery for any folder: they serve cp, export and ADD.
+// Both work on file descriptors and single names only, so neither a tar nor a
+// process that changes the folder meanwhile can lead them outside it.
 package layer
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/files"
+	"tare/internal/image/settle"
 )
 
 // Layer describes a stored layer.
@@ -28,38 +47,259 @@ type Layer struct {
 	MediaType string        `json:"mediaType,omitempty"` // of Blob
 }
 
-// Store is the layers of one data root.
-type Store struct{}
+// record is layer.json.
+type record struct {
+	Layer
+	Implied []string `json:"implied,omitempty"` // folders without an entry of their own; "" is the root
+}
 
-// Open uses (and makes) dir.
-func Open(dir string) (*Store, error) { return nil, fault.Unsupported("") }
+// Store is the layers of one data root. Its methods are safe for concurrent use, by one process.
+type Store struct {
+	dir   string
+	marks *settle.Marks
+
+	mu     sync.Mutex // guards all below
+	known  map[digest.Digest]record
+	busy   map[digest.Digest]chan struct{} // being unpacked
+	fresh  map[digest.Digest]time.Time
+	chains map[string][]string // Chain's answers, by key of the chain
+}
+
+// Names in the store's folder that are no layers.
+const (
+	fixDir   = "fix"
+	emptyDir = "empty"
+	markDir  = "unsettled"
+)
+
+// Open uses (and makes) dir and removes what a crash left.
+func Open(dir string) (*Store, error) {
+	s := &Store{
+		dir:    dir,
+		known:  map[digest.Digest]record{},
+		busy:   map[digest.Digest]chan struct{}{},
+		fresh:  map[digest.Digest]time.Time{},
+		chains: map[string][]string{},
+	}
+	for _, d := range []string{dir, filepath.Join(dir, fixDir), filepath.Join(dir, emptyDir)} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
+		}
+		if err := files.Sweep(d); err != nil {
+			return nil, err
+		}
+	}
+	marks, suspects, err := settle.Open(filepath.Join(dir, markDir))
+	if err != nil {
+		return nil, err
+	}
+	s.marks = marks
+	for _, hex := range suspects {
+		d := digest.NewDigestFromEncoded(digest.SHA256, hex)
+		if d.Validate() != nil {
+			err = marks.Clear(hex)
+		} else {
+			err = s.Remove(d)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s, s.load()
+}
+
+// Close stops background work; the store must not be used afterwards.
+func (s *Store) Close() { s.marks.Close() }
+
+// load reads all records. A folder without a good one is no layer, and is removed.
+func (s *Store) load() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		d := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+		if d.Validate() != nil {
+			continue
+		}
+		if err := files.Sweep(filepath.Join(s.dir, e.Name())); err != nil {
+			return err
+		}
+		var r record
+		err := files.ReadJSON(s.recordPath(d), &r)
+		if err != nil || r.DiffID != d {
+			if err := s.Remove(d); err != nil {
+				return err
+			}
+			continue
+		}
+		s.known[d] = r
+	}
+	return nil
+}
+
+func (s *Store) path(d digest.Digest) string { return filepath.Join(s.dir, d.Encoded()) }
+
+func (s *Store) recordPath(d digest.Digest) string { return filepath.Join(s.path(d), "layer.json") }
+
+// valid guards every path made of a diffID.
+func valid(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fault.Invalid("invalid diffID %q: %w", string(d), err)
+	}
+	if d.Algorithm() != digest.SHA256 {
+		return fault.Invalid("invalid diffID %q: only sha256 is supported", string(d))
+	}
+	return nil
+}
+
+func (s *Store) get(diffID digest.Digest) (record, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.known[diffID]
+	return r, ok
+}
 
 // Get returns a layer's record, NotFound if it is not there.
-func (s *Store) Get(diffID digest.Digest) (Layer, error) { return Layer{}, fault.Unsupported("") }
-
-// Dir is the folder to use as an overlay lower layer.
-func (s *Store) Dir(diffID digest.Digest) string { return "" }
-
-// Unpack reads an uncompressed tar to its end, writes the tree and verifies the
-// digest, all in one pass. No entry can leave the layer's folder: a tar that tries is Invalid and
-// leaves nothing. If two callers unpack one diffID, the second waits and shares the result.
-// want may be "" when the diffID is not known (import).
-func (s *Store) Unpack(ctx context.Context, tar io.Reader, want digest.Digest) (Layer, error) {
-	return Layer{}, fault.Unsupported("")
+func (s *Store) Get(diffID digest.Digest) (Layer, error) {
+	r, ok := s.get(diffID)
+	if !ok {
+		return Layer{}, fault.NotFound("layer %s not found", diffID)
+	}
+	return r.Layer, nil
 }
 
-// Adopt turns an upper directory into a layer: it writes the directory's
-// deterministic tar to w, computes the diffID and moves the directory into the store
-// (rename, same file system). Mode, owner, mtime, xattrs, hard links are kept; entries are sorted.
-func (s *Store) Adopt(ctx context.Context, upper string, w io.Writer) (Layer, error) {
-	return Layer{}, fault.Unsupported("")
-}
+// Dir is the folder to use as an overlay lower layer; Chain gives those of a whole image.
+func (s *Store) Dir(diffID digest.Digest) string { return filepath.Join(s.path(diffID), "fs") }
 
 // Record stores what became known of a layer, such as its compressed form.
-func (s *Store) Record(l Layer) error { return fault.Unsupported("") }
+func (s *Store) Record(l Layer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.known[l.DiffID]
+	if !ok {
+		return fault.NotFound("layer %s not found", l.DiffID)
+	}
+	if r.Layer == l {
+		return nil
+	}
+	r.Layer = l
+	if err := files.WriteJSON(s.recordPath(l.DiffID), r, files.Fast); err != nil {
+		return err
+	}
+	s.known[l.DiffID] = r
+	return nil
+}
 
-// Remove deletes a layer; only gc calls it.
-func (s *Store) Remove(diffID digest.Digest) error { return fault.Unsupported("") }
+// publish renames a finished folder (fs inside it) into place. If the layer is there by now, the folder is removed.
+func (s *Store) publish(tmp string, r record) (Layer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh[r.DiffID] = time.Now()
+	if old, ok := s.known[r.DiffID]; ok {
+		return old.Layer, removeAll(tmp)
+	}
+	if err := files.WriteJSON(filepath.Join(tmp, "layer.json"), r, files.Fast); err != nil {
+		return Layer{}, err
+	}
+	if err := s.marks.Mark(r.DiffID.Encoded()); err != nil {
+		return Layer{}, err
+	}
+	if err := os.Rename(tmp, s.path(r.DiffID)); err != nil {
+		return Layer{}, err
+	}
+	s.known[r.DiffID] = r
+	return r.Layer, nil
+}
+
+// Remove deletes a layer; a missing one is no error. Only gc calls it.
+func (s *Store) Remove(diffID digest.Digest) error {
+	if err := valid(diffID); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(s.dir, files.TempPrefix+"removed-")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.known, diffID)
+	delete(s.fresh, diffID)
+	clear(s.chains)
+	err = os.Rename(s.path(diffID), filepath.Join(tmp, "layer"))
+	s.mu.Unlock()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := removeAll(tmp); err != nil {
+		return fmt.Errorf("cannot remove layer %s: %w", diffID, err)
+	}
+	return s.marks.Clear(diffID.Encoded())
+}
 
 // Walk calls f for each layer.
-func (s *Store) Walk(f func(Layer) error) error { return fault.Unsupported("") }
+func (s *Store) Walk(f func(Layer) error) error {
+	s.mu.Lock()
+	all := make([]Layer, 0, len(s.known))
+	for _, r := range s.known {
+		all = append(all, r.Layer)
+	}
+	s.mu.Unlock()
+	for _, l := range all {
+		if err := f(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fresh tells whether a layer was made, or asked for, less than age ago by this
+// process: gc leaves it to whoever is about to name it.
+func (s *Store) Fresh(diffID digest.Digest, age time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.fresh[diffID]
+	if ok && time.Since(at) > age {
+		delete(s.fresh, diffID)
+		return false
+	}
+	return ok
+}
+
+// begin reserves the work on want. have is true if the layer is there; else the caller works, and calls done.
+func (s *Store) begin(ctx context.Context, want digest.Digest) (l Layer, have bool, done func(), err error) {
+	if want == "" {
+		return Layer{}, false, func() {}, nil
+	}
+	if err := valid(want); err != nil {
+		return Layer{}, false, nil, err
+	}
+	for {
+		s.mu.Lock()
+		if r, ok := s.known[want]; ok {
+			s.fresh[want] = time.Now()
+			s.mu.Unlock()
+			return r.Layer, true, nil, nil
+		}
+		wait, ok := s.busy[want]
+		if !ok {
+			mine := make(chan struct{})
+			s.busy[want] = mine
+			s.mu.Unlock()
+			return Layer{}, false, func() {
+				s.mu.Lock()
+				delete(s.busy, want)
+				s.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return Layer{}, false, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// removeAll removes a tree that may hold read-only folders; we are root, so nothing special is needed.
+func removeAll(path string) error { return os.RemoveAll(path) }
