@@ -5,23 +5,51 @@ import (
 
 	"tare/internal/cli/command"
 	"tare/internal/cli/container"
+	"tare/internal/cli/image"
+	"tare/internal/cli/network"
+	"tare/internal/cli/system"
+	"tare/internal/cli/volume"
 )
 
 type constructor = func(*command.Env) *cobra.Command
 
-// addCommands lists every command: the short forms, then the groups in which each also stands.
+// addCommands lists every command: the short forms people type, then the groups.
 func addCommands(root *cobra.Command, env *command.Env) {
-	containers := []constructor{container.NewRun, container.NewCreate, container.NewExec}
-	for _, c := range containers {
-		root.AddCommand(c(env))
+	containers := []constructor{
+		container.NewAttach, container.NewCommit, container.NewCopy, container.NewCreate, container.NewDiff, container.NewExec,
+		container.NewExport, container.NewKill, container.NewLogs, container.NewPause, container.NewPort, container.NewRename,
+		container.NewRestart, container.NewRemove, container.NewRun, container.NewStart, container.NewStats, container.NewStop,
+		container.NewTop, container.NewUnpause, container.NewUpdate, container.NewWait,
 	}
-	group(root, env, "container", "Manage containers", containers)
+	images := []constructor{
+		image.NewBuild, image.NewHistory, image.NewImport, image.NewLoad, image.NewPull, image.NewPush, image.NewSave, image.NewTag,
+	}
+	add(root, env, containers...)
+	add(root, env, container.NewPS)
+	add(root, env, images...)
+	add(root, env, image.NewImages, image.NewRMI)
+	add(root, env, system.NewEvents, system.NewInfo, system.NewInspect, system.NewLogin, system.NewLogout, system.NewVersion)
+
+	group(root, env, "container", "Manage containers", append(containers, container.NewInspect, container.NewList, container.NewPrune))
+	group(root, env, "image", "Manage images", append(images, image.NewInspect, image.NewList, image.NewPrune, image.NewRemove))
+	group(root, env, "network", "Manage networks", []constructor{
+		network.NewConnect, network.NewCreate, network.NewDisconnect, network.NewInspect, network.NewList, network.NewPrune, network.NewRemove,
+	})
+	group(root, env, "volume", "Manage volumes", []constructor{
+		volume.NewCreate, volume.NewInspect, volume.NewList, volume.NewPrune, volume.NewRemove,
+	})
+	group(root, env, "system", "Manage Tare", []constructor{system.NewDiskUsage, system.NewEvents, system.NewInfo, system.NewPrune})
+	group(root, env, "builder", "Manage builds", []constructor{image.NewBuild, system.NewBuilderPrune})
+}
+
+func add(to *cobra.Command, env *command.Env, members ...constructor) {
+	for _, m := range members {
+		to.AddCommand(m(env))
+	}
 }
 
 func group(root *cobra.Command, env *command.Env, name, short string, members []constructor) {
 	g := &cobra.Command{Use: name, Short: short, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	for _, m := range members {
-		g.AddCommand(m(env))
-	}
+	add(g, env, members...)
 	root.AddCommand(g)
 }

@@ -53,3 +53,13 @@ func (e *Env) Confirm(question string) bool {
 	}
 	return strings.EqualFold(strings.TrimSpace(line), "y")
 }
+
+// KeyValues turns "k=v" (or "k", an empty value) into a map; the last of a key wins.
+func KeyValues(kvs []string) map[string]string {
+	m := make(map[string]string, len(kvs))
+	for _, kv := range kvs {
+		k, v, _ := strings.Cut(kv, "=")
+		m[k] = v
+	}
+	return m
+}

@@ -7,16 +7,6 @@ import (
 	"strings"
 )
 
-// KeyValues turns "k=v" (or "k", an empty value) into a map; the last of a key wins.
-func KeyValues(kvs []string) map[string]string {
-	m := make(map[string]string, len(kvs))
-	for _, kv := range kvs {
-		k, v, _ := strings.Cut(kv, "=")
-		m[k] = v
-	}
-	return m
-}
-
 // environment joins env files and --env; a name without value takes this process's, and is left out if there is none.
 func environment(env, files []string) ([]string, error) {
 	out, err := linesOf(files, os.LookupEnv)

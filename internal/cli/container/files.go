@@ -132,4 +132,3 @@ func NewPrune(env *command.Env) *cobra.Command {
 	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=<timestamp>")`)
 	return cmd
 }
-

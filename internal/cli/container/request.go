@@ -85,7 +85,7 @@ func (f *flags) config(fs *pflag.FlagSet, args []string) (*container.Config, err
 	if err != nil {
 		return nil, err
 	}
-	c.Labels = KeyValues(append(labels, f.labels...))
+	c.Labels = command.KeyValues(append(labels, f.labels...))
 	if err := f.streams(c); err != nil {
 		return nil, err
 	}
@@ -160,8 +160,8 @@ func (f *flags) hostConfig(fs *pflag.FlagSet) (*container.HostConfig, error) {
 		UsernsMode: container.UsernsMode(f.userns), CgroupnsMode: container.CgroupnsMode(f.cgroupns),
 		Links: f.links, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions, ShmSize: int64(f.shmSize), Runtime: f.runtime,
 		Isolation: container.Isolation(f.isolation), VolumesFrom: f.volumesFrom, VolumeDriver: f.volumeDriver,
-		LogConfig: container.LogConfig{Type: f.logDriver, Config: KeyValues(f.logOpts)}, Annotations: KeyValues(f.annotations),
-		Sysctls: KeyValues(f.sysctls), StorageOpt: KeyValues(f.storageOpts),
+		LogConfig: container.LogConfig{Type: f.logDriver, Config: command.KeyValues(f.logOpts)}, Annotations: command.KeyValues(f.annotations),
+		Sysctls: command.KeyValues(f.sysctls), StorageOpt: command.KeyValues(f.storageOpts),
 		Resources: container.Resources{
 			CgroupParent: f.cgroupParent, Memory: int64(f.memory), MemorySwap: int64(f.memorySwap), MemoryReservation: int64(f.memoryReservation),
 			CPUShares: f.cpuShares, CPUPeriod: f.cpuPeriod, CPUQuota: f.cpuQuota, CPURealtimePeriod: f.cpuRTPeriod, CPURealtimeRuntime: f.cpuRTRuntime,

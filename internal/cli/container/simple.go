@@ -172,19 +172,12 @@ func NewRename(env *command.Env) *cobra.Command {
 
 // completeContainers offers the names of containers to the shell.
 func completeContainers(env *command.Env) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		c, err := env.Client(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		res, err := c.ContainerList(cmd.Context(), client.ContainerListOptions{All: true})
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
+	return command.Complete(env, func(ctx context.Context, c *client.Client) ([]string, error) {
+		res, err := c.ContainerList(ctx, client.ContainerListOptions{All: true})
 		var names []string
 		for _, s := range res.Items {
 			names = append(names, name(s))
 		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
+		return names, err
+	})
 }

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,3 +47,6 @@ func Bool(b bool) string {
 	}
 	return "false"
 }
+
+// Count is a number in a table.
+func Count(n int64) string { return strconv.FormatInt(n, 10) }

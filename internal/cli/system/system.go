@@ -1,2 +1,223 @@
-// Package system is the commands about systems.
+// Package system is the commands about the engine as a whole: version, info,
+// disk usage, events, pruning, and logging in to registries.
 package system
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"tare/internal/cli/command"
+	"tare/internal/cli/output"
+)
+
+// versions is what `tare version` shows; templates see it as {{.Client}} and {{.Server}}.
+type versions struct {
+	Client struct{ Version, APIVersion, GoVersion, Os, Arch string }
+	Server *server `json:",omitempty"`
+}
+
+type server struct {
+	Platform                            struct{ Name string }
+	Version, APIVersion, MinAPIVersion  string
+	GoVersion, GitCommit, KernelVersion string
+	Os, Arch, BuildTime                 string
+	Components                          []component
+	Experimental                        bool
+}
+
+type component struct {
+	Name, Version string
+	Details       map[string]string
+}
+
+// NewVersion is `tare version`.
+func NewVersion(env *command.Env) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "version [OPTIONS]", Short: "Show the version information", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v, serverErr := gather(cmd.Context(), env)
+			if format == "json" {
+				format = "{{json .}}"
+			}
+			if format != "" {
+				tmpl, err := output.Parse(format)
+				if err != nil {
+					return err
+				}
+				if err := tmpl.Execute(env.Stdout, v); err != nil {
+					return err
+				}
+				fmt.Fprintln(env.Stdout)
+				return serverErr
+			}
+			w := env.Stdout
+			fmt.Fprintf(w, "Client: Tare\n Version:           %s\n API version:       %s\n Go version:        %s\n OS/Arch:           %s/%s\n",
+				v.Client.Version, v.Client.APIVersion, v.Client.GoVersion, v.Client.Os, v.Client.Arch)
+			if s := v.Server; s != nil {
+				fmt.Fprintf(w, "\nServer: %s\n", s.Platform.Name)
+				for _, c := range s.Components {
+					fmt.Fprintf(w, " %s:\n  %-18s%s\n", c.Name, "Version:", c.Version)
+					var keys []string
+					for k := range c.Details {
+						keys = append(keys, k)
+					}
+					slices.Sort(keys)
+					for _, k := range keys {
+						fmt.Fprintf(w, "  %-18s%s\n", k+":", c.Details[k])
+					}
+				}
+			}
+			return serverErr
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
+	return cmd
+}
+
+func gather(ctx context.Context, env *command.Env) (versions, error) {
+	var v versions
+	v.Client.Version, v.Client.GoVersion, v.Client.Os, v.Client.Arch = env.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH
+	v.Client.APIVersion = client.MaxAPIVersion
+	c, err := env.Client(ctx)
+	if err != nil {
+		return v, err
+	}
+	got, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return v, err
+	}
+	s := &server{Version: got.Version, APIVersion: got.APIVersion, MinAPIVersion: got.MinAPIVersion, Os: got.Os, Arch: got.Arch, Experimental: got.Experimental}
+	s.Platform.Name = got.Platform.Name
+	for _, k := range got.Components {
+		s.Components = append(s.Components, component{k.Name, k.Version, k.Details})
+		if k.Name == "Engine" {
+			s.GoVersion, s.GitCommit, s.KernelVersion, s.BuildTime = k.Details["GoVersion"], k.Details["GitCommit"], k.Details["KernelVersion"], k.Details["BuildTime"]
+		}
+	}
+	v.Client.APIVersion, v.Server = c.ClientVersion(), s
+	return v, nil
+}
+
+// NewInspect is `tare inspect`: whatever has that name.
+func NewInspect(env *command.Env) *cobra.Command {
+	var format, kind string
+	var size bool
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on Tare objects", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := env.Client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var found []output.Object
+			missing := command.Each(args, func(name string) error {
+				o, err := inspectAny(cmd.Context(), c, kind, name, size)
+				if err == nil {
+					found = append(found, o)
+				}
+				return err
+			})
+			if err := output.Inspect(env.Out(), format, found); err != nil {
+				return err
+			}
+			return missing
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
+	cmd.Flags().StringVar(&kind, "type", "", `Only inspect objects of the given type: container, image, network, volume`)
+	cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
+	return cmd
+}
+
+func inspectAny(ctx context.Context, c *client.Client, kind, name string, size bool) (output.Object, error) {
+	kinds := []struct {
+		name string
+		get  func() (output.Object, error)
+	}{
+		{"container", func() (output.Object, error) {
+			r, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{Size: size})
+			return output.Object{Value: r.Container, JSON: r.Raw}, err
+		}},
+		{"image", func() (output.Object, error) {
+			var raw bytes.Buffer
+			r, err := c.ImageInspect(ctx, name, client.ImageInspectWithRawResponse(&raw))
+			return output.Object{Value: r.InspectResponse, JSON: raw.Bytes()}, err
+		}},
+		{"network", func() (output.Object, error) {
+			r, err := c.NetworkInspect(ctx, name, client.NetworkInspectOptions{})
+			return output.Object{Value: r.Network, JSON: r.Raw}, err
+		}},
+		{"volume", func() (output.Object, error) {
+			r, err := c.VolumeInspect(ctx, name, client.VolumeInspectOptions{})
+			return output.Object{Value: r.Volume, JSON: r.Raw}, err
+		}},
+	}
+	known := false
+	for _, k := range kinds {
+		if kind != "" && kind != k.name {
+			continue
+		}
+		known = true
+		o, err := k.get()
+		if err == nil || !errdefs.IsNotFound(err) || kind != "" {
+			return o, err
+		}
+	}
+	if !known {
+		return output.Object{}, fmt.Errorf("unknown type: %q: must be one of container, image, network, volume", kind)
+	}
+	return output.Object{}, fmt.Errorf("No such object: %s", name)
+}
+
+// NewEvents is `tare events`.
+func NewEvents(env *command.Env) *cobra.Command {
+	var o client.EventsListOptions
+	var filters []string
+	var format string
+	cmd := &cobra.Command{
+		Use: "events [OPTIONS]", Short: "Get real time events from the server", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Filters, err = command.Filters(filters); err != nil {
+				return err
+			}
+			print, err := eventPrinter(env, format)
+			if err != nil {
+				return err
+			}
+			c, err := env.Client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			res := c.Events(cmd.Context(), o)
+			for {
+				select {
+				case m := <-res.Messages:
+					if err := print(m); err != nil {
+						return err
+					}
+				case err := <-res.Err:
+					if errors.Is(err, context.Canceled) || err == nil || strings.Contains(err.Error(), "EOF") {
+						return nil
+					}
+					return err
+				}
+			}
+		},
+	}
+	cmd.Flags().StringVar(&o.Since, "since", "", "Show all events created since timestamp")
+	cmd.Flags().StringVar(&o.Until, "until", "", "Stream events until this timestamp")
+	command.FilterFlag(cmd.Flags(), &filters)
+	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template: 'json' or a Go template")
+	return cmd
+}

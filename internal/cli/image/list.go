@@ -1,0 +1,146 @@
+package image
+
+import (
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"tare/internal/cli/command"
+	"tare/internal/cli/output"
+)
+
+// NewList is `tare image ls`.
+func NewList(env *command.Env) *cobra.Command { return newList(env, "ls", "list") }
+
+// NewImages is `tare images`.
+func NewImages(env *command.Env) *cobra.Command { return newList(env, "images") }
+
+// line is one name of an image.
+type line struct {
+	image.Summary
+	repository, tag, digest string
+}
+
+func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
+	var o client.ImageListOptions
+	var filters []string
+	var format string
+	var full, quiet, digests bool
+	cmd := &cobra.Command{
+		Use: name + " [OPTIONS] [REPOSITORY[:TAG]]", Aliases: aliases, Short: "List images", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if o.Filters, err = command.Filters(filters); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				o.Filters.Add("reference", args[0])
+			}
+			c, err := env.Client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			res, err := c.ImageList(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return table(full, digests).Print(env.Out(), format, quiet, lines(res.Items, digests, quiet))
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&o.All, "all", "a", false, "Show all images (default hides intermediate and dangling images)")
+	fs.BoolVar(&digests, "digests", false, "Show digests")
+	fs.BoolVar(&full, "no-trunc", false, "Don't truncate output")
+	fs.BoolVarP(&quiet, "quiet", "q", false, "Only show image IDs")
+	command.FilterFlag(fs, &filters)
+	command.FormatFlag(fs, &format)
+	return cmd
+}
+
+// lines makes one line for each name; with digests one for each name and digest, and one for each image when only ids are asked for.
+func lines(items []image.Summary, digests, quiet bool) []line {
+	var out []line
+	for _, s := range items {
+		digestOf := map[string]string{}
+		for _, d := range s.RepoDigests {
+			repo, dg, _ := strings.Cut(d, "@")
+			digestOf[repo] = dg
+		}
+		n := len(out)
+		for _, t := range s.RepoTags {
+			i := strings.LastIndexByte(t, ':')
+			if i < 0 || t == "<none>:<none>" {
+				continue
+			}
+			out = append(out, line{s, t[:i], t[i+1:], digestOf[t[:i]]})
+			if quiet {
+				break
+			}
+		}
+		if len(out) > n {
+			continue
+		}
+		if len(digestOf) == 0 {
+			out = append(out, line{s, "<none>", "<none>", ""})
+		}
+		for repo, dg := range digestOf {
+			out = append(out, line{s, repo, "<none>", dg})
+			if !digests {
+				break
+			}
+		}
+	}
+	return out
+}
+
+func none(s string) string {
+	if s == "" {
+		return "<none>"
+	}
+	return s
+}
+
+func table(full, digests bool) output.Table[line] {
+	def := `table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
+	if digests {
+		def = `table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
+	}
+	return output.Table[line]{Default: def, Quiet: `{{.ID}}`, Columns: []output.Column[line]{
+		{Name: "ID", Header: "IMAGE ID", Value: func(l line) string { return output.ID(l.ID, full) }},
+		{Name: "Repository", Header: "REPOSITORY", Value: func(l line) string { return l.repository }},
+		{Name: "Tag", Header: "TAG", Value: func(l line) string { return l.tag }},
+		{Name: "Digest", Header: "DIGEST", Value: func(l line) string { return none(l.digest) }},
+		{Name: "CreatedSince", Header: "CREATED", Value: func(l line) string {
+			if l.Created <= 0 {
+				return "N/A"
+			}
+			return output.Age(time.Unix(l.Created, 0))
+		}},
+		{Name: "CreatedAt", Header: "CREATED AT", Value: func(l line) string { return time.Unix(l.Created, 0).String() }},
+		{Name: "Size", Header: "SIZE", Value: func(l line) string { return output.Size(l.Size) }},
+		{Name: "VirtualSize", Header: "SIZE", Value: func(l line) string { return output.Size(l.Size) }},
+		{Name: "SharedSize", Header: "SHARED SIZE", Value: func(l line) string { return sizeOrNA(l.SharedSize) }},
+		{Name: "UniqueSize", Header: "UNIQUE SIZE", Value: func(l line) string {
+			if l.SharedSize < 0 {
+				return "N/A"
+			}
+			return output.Size(l.Size - l.SharedSize)
+		}},
+		{Name: "Containers", Header: "CONTAINERS", Value: func(l line) string {
+			if l.Containers < 0 {
+				return "N/A"
+			}
+			return output.Count(l.Containers)
+		}},
+	}}
+}
+
+func sizeOrNA(n int64) string {
+	if n < 0 {
+		return "N/A"
+	}
+	return output.Size(n)
+}
