@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 	"tare/internal/base/files"
@@ -89,6 +90,7 @@ func Open(dir string) (*Store, error) {
 			return nil, err
 		}
 	}
+	spread(dir)
 	marks, suspects, err := settle.Open(filepath.Join(dir, markDir))
 	if err != nil {
 		return nil, err
@@ -106,6 +108,23 @@ func Open(dir string) (*Store, error) {
 		}
 	}
 	return s, s.load()
+}
+
+// spread asks ext4 to put every layer into a block group of its own (EXT4_TOPDIR_FL, chattr(1) +T). Layers that are
+// unpacked at once then don't wait for each other's bitmaps, and one that comes soon after another was removed does
+// not search through inodes that ext4 won't reuse for five seconds, which makes it ten times slower. Other
+// file systems have no such flag, and no such need.
+func spread(dir string) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	const topDir = 0x00020000
+	flags, err := unix.IoctlGetInt(int(d.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil && flags&topDir == 0 {
+		unix.IoctlSetPointerInt(int(d.Fd()), unix.FS_IOC_SETFLAGS, flags|topDir)
+	}
 }
 
 // Close stops background work; the store must not be used afterwards.
