@@ -44,7 +44,9 @@ func addCommands(root *cobra.Command, env *command.Env) {
 
 func add(to *cobra.Command, env *command.Env, members ...constructor) {
 	for _, m := range members {
-		to.AddCommand(m(env))
+		cmd := m(env)
+		cmd.Flags().Bool("help", false, "Print usage") // without a short form: -h is run's --hostname
+		to.AddCommand(cmd)
 	}
 }
 
