@@ -37,15 +37,11 @@ import (
 
 // Hub is the registry of one folder. It is an http.Handler.
 type Hub struct {
-	root  string
-	blobs *blob.Store
+	*shelf
+	*sessions
 	log   *slog.Logger
 	lock  *os.File
-
 	links sync.RWMutex // see the package comment
-
-	mu      sync.Mutex // guards uploads
-	uploads map[string]*upload
 }
 
 // Open uses (and makes) root, which only one Hub may use at a time. log may be nil.
@@ -66,7 +62,8 @@ func Open(root string, log *slog.Logger) (*Hub, error) {
 		lock.Close()
 		return nil, fmt.Errorf("cannot open registry %s: another registry serves it (%w)", root, err)
 	}
-	h := &Hub{root: root, log: log, lock: lock, uploads: map[string]*upload{}}
+	h := &Hub{shelf: &shelf{root: root}, log: log, lock: lock,
+		sessions: &sessions{dir: filepath.Join(root, "uploads"), uploads: map[string]*upload{}}}
 	if err := h.open(); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("cannot open registry %s: %w", root, err)
@@ -95,17 +92,12 @@ func (h *Hub) open() (err error) {
 			return err
 		}
 	}
-	return h.sweepUploads()
+	return h.sweep()
 }
 
 // Close ends the use of the folder. Requests have to be over.
 func (h *Hub) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, u := range h.uploads {
-		u.f.Close()
-	}
-	h.uploads = map[string]*upload{}
+	h.sessions.close()
 	h.blobs.Close()
 	return h.lock.Close()
 }

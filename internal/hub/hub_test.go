@@ -91,7 +91,9 @@ func (a answer) want(t *testing.T, status int, code ...string) answer {
 		t.Fatalf("%s %s: %s, want %d: %s", a.Request.Method, a.Request.URL.Path, a.Status, status, a.body)
 	}
 	if len(code) > 0 {
-		var e struct{ Errors []struct{ Code, Message string } }
+		var e struct {
+			Errors []struct{ Code, Message string }
+		}
 		if err := json.Unmarshal(a.body, &e); err != nil || len(e.Errors) != 1 || e.Errors[0].Code != code[0] || e.Errors[0].Message == "" {
 			t.Fatalf("%s %s: error body %s, want code %s", a.Request.Method, a.Request.URL.Path, a.body, code[0])
 		}

@@ -10,26 +10,33 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"tare/internal/base/files"
+	"tare/internal/image/blob"
 )
 
-func (h *Hub) repository(name string) string {
-	return filepath.Join(h.root, "repositories", filepath.FromSlash(name))
+// shelf is the files of the registry: blobs, and the records that make repositories.
+type shelf struct {
+	root  string
+	blobs *blob.Store
 }
 
-func (h *Hub) blobLink(name string, d digest.Digest) string {
-	return filepath.Join(h.repository(name), "_blobs", d.Algorithm().String(), d.Encoded())
+func (s *shelf) repository(name string) string {
+	return filepath.Join(s.root, "repositories", filepath.FromSlash(name))
 }
 
-func (h *Hub) manifestLink(name string, d digest.Digest) string {
-	return filepath.Join(h.repository(name), "_manifests", d.Algorithm().String(), d.Encoded())
+func (s *shelf) blobLink(name string, d digest.Digest) string {
+	return filepath.Join(s.repository(name), "_blobs", d.Algorithm().String(), d.Encoded())
 }
 
-func (h *Hub) tagLink(name, tag string) string {
-	return filepath.Join(h.repository(name), "_tags", tag)
+func (s *shelf) manifestLink(name string, d digest.Digest) string {
+	return filepath.Join(s.repository(name), "_manifests", d.Algorithm().String(), d.Encoded())
 }
 
-func (h *Hub) referrersDir(name string, subject digest.Digest) string {
-	return filepath.Join(h.repository(name), "_referrers", flat(subject))
+func (s *shelf) tagLink(name, tag string) string {
+	return filepath.Join(s.repository(name), "_tags", tag)
+}
+
+func (s *shelf) referrersDir(name string, subject digest.Digest) string {
+	return filepath.Join(s.repository(name), "_referrers", flat(subject))
 }
 
 // flat is a digest as one file name.
@@ -41,8 +48,8 @@ func exists(path string) bool {
 }
 
 // known tells whether anything was ever pushed to a repository.
-func (h *Hub) known(name string) bool {
-	return exists(filepath.Join(h.repository(name), "_manifests")) || exists(filepath.Join(h.repository(name), "_blobs"))
+func (s *shelf) known(name string) bool {
+	return exists(filepath.Join(s.repository(name), "_manifests")) || exists(filepath.Join(s.repository(name), "_blobs"))
 }
 
 // writeLink writes a record durably, folders included.
@@ -77,8 +84,8 @@ func unlink(path string) error {
 }
 
 // linkBlob makes a stored blob part of a repository.
-func (h *Hub) linkBlob(name string, d digest.Digest) error {
-	path := h.blobLink(name, d)
+func (s *shelf) linkBlob(name string, d digest.Digest) error {
+	path := s.blobLink(name, d)
 	if exists(path) {
 		return nil
 	}
@@ -86,15 +93,15 @@ func (h *Hub) linkBlob(name string, d digest.Digest) error {
 }
 
 // hasBlob tells whether a blob is readable in a repository.
-func (h *Hub) hasBlob(name string, d digest.Digest) bool {
-	return exists(h.blobLink(name, d)) && exists(h.blobs.Path(d))
+func (s *shelf) hasBlob(name string, d digest.Digest) bool {
+	return exists(s.blobLink(name, d)) && exists(s.blobs.Path(d))
 }
 
 // dropUnlinked removes a blob that no repository uses any more. links is held exclusively.
-func (h *Hub) dropUnlinked(d digest.Digest) error {
+func (s *shelf) dropUnlinked(d digest.Digest) error {
 	used := false
-	err := h.eachRepository(func(name string) error {
-		if exists(h.blobLink(name, d)) || exists(h.manifestLink(name, d)) {
+	err := s.eachRepository(func(name string) error {
+		if exists(s.blobLink(name, d)) || exists(s.manifestLink(name, d)) {
 			used = true
 			return fs.SkipAll
 		}
@@ -103,12 +110,12 @@ func (h *Hub) dropUnlinked(d digest.Digest) error {
 	if err != nil || used {
 		return err
 	}
-	return h.blobs.Remove(d)
+	return s.blobs.Remove(d)
 }
 
 // eachRepository calls f for every repository in lexical order, until it returns fs.SkipAll.
-func (h *Hub) eachRepository(f func(name string) error) error {
-	top := filepath.Join(h.root, "repositories")
+func (s *shelf) eachRepository(f func(name string) error) error {
+	top := filepath.Join(s.root, "repositories")
 	return filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +136,7 @@ func (h *Hub) eachRepository(f func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		if name = filepath.ToSlash(name); h.known(name) {
+		if name = filepath.ToSlash(name); s.known(name) {
 			return f(name)
 		}
 		return nil

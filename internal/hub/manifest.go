@@ -51,14 +51,14 @@ func manifestUnknown(arg string) *refusal {
 }
 
 // resolve finds the digest of a tag or digest of a repository.
-func (h *Hub) resolve(name, arg string) (digest.Digest, error) {
+func (s *shelf) resolve(name, arg string) (digest.Digest, error) {
 	if strings.Contains(arg, ":") {
 		d, err := parseDigest(arg)
 		if err != nil {
 			return "", err
 		}
-		if !exists(h.manifestLink(name, d)) {
-			if !h.known(name) {
+		if !exists(s.manifestLink(name, d)) {
+			if !s.known(name) {
 				return "", refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository %s is unknown to this registry", name)
 			}
 			return "", manifestUnknown(arg)
@@ -68,7 +68,7 @@ func (h *Hub) resolve(name, arg string) (digest.Digest, error) {
 	if !tagPattern.MatchString(arg) {
 		return "", refuse(http.StatusBadRequest, "TAG_INVALID", "invalid tag %q", arg)
 	}
-	data, err := os.ReadFile(h.tagLink(name, arg))
+	data, err := os.ReadFile(s.tagLink(name, arg))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", manifestUnknown("tag " + arg)
 	}
@@ -207,7 +207,7 @@ func parseManifest(data []byte, contentType string) (*manifest, error) {
 
 // complete fails with MANIFEST_BLOB_UNKNOWN if a part is not in the repository. Layers that are
 // fetched from elsewhere (with urls), and the subject, may be missing.
-func (h *Hub) complete(name string, m *manifest) error {
+func (s *shelf) complete(name string, m *manifest) error {
 	unknown := func(d ocispec.Descriptor) error {
 		f := refuse(http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "%s is unknown to repository %s; push it first", d.Digest, name)
 		f.detail = map[string]string{"digest": d.Digest.String()}
@@ -218,8 +218,8 @@ func (h *Hub) complete(name string, m *manifest) error {
 		parts = append(slices.Clone(parts), *m.Config)
 	}
 	for _, d := range parts {
-		if h.hasBlob(name, d.Digest) {
-			if size, err := h.blobs.Size(d.Digest); err == nil && size != d.Size {
+		if s.hasBlob(name, d.Digest) {
+			if size, err := s.blobs.Size(d.Digest); err == nil && size != d.Size {
 				return invalid("%s has %d bytes, the manifest says %d", d.Digest, size, d.Size)
 			}
 			continue
@@ -229,7 +229,7 @@ func (h *Hub) complete(name string, m *manifest) error {
 		}
 	}
 	for _, d := range m.Manifests {
-		if !exists(h.manifestLink(name, d.Digest)) {
+		if !exists(s.manifestLink(name, d.Digest)) {
 			return unknown(d)
 		}
 	}
@@ -305,8 +305,8 @@ func (h *Hub) deleteManifest(w http.ResponseWriter, r *http.Request, name, arg s
 }
 
 // dropTags removes the tags of a manifest.
-func (h *Hub) dropTags(name string, d digest.Digest) error {
-	dir := filepath.Join(h.repository(name), "_tags")
+func (s *shelf) dropTags(name string, d digest.Digest) error {
+	dir := filepath.Join(s.repository(name), "_tags")
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

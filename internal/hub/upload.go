@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -36,6 +37,24 @@ type upload struct {
 	gone bool // finished or cancelled
 }
 
+// sessions are the uploads of a registry.
+type sessions struct {
+	dir string
+
+	mu      sync.Mutex // guards uploads
+	uploads map[string]*upload
+}
+
+// close lets go of the files; the uploads stay on the disk.
+func (s *sessions) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.uploads {
+		u.f.Close()
+	}
+	clear(s.uploads)
+}
+
 // lock waits for the request that works on the upload, such as one whose client is gone.
 func (u *upload) lock(ctx context.Context) error {
 	select {
@@ -48,10 +67,10 @@ func (u *upload) lock(ctx context.Context) error {
 
 func (u *upload) unlock() { <-u.busy }
 
-// newUpload makes an empty upload, known to the disk.
-func (h *Hub) newUpload(name string) (*upload, error) {
+// start makes an empty upload, known to the disk.
+func (s *sessions) start(name string) (*upload, error) {
 	id := ids.New()[:32]
-	u := &upload{id: id, name: name, path: filepath.Join(h.root, "uploads", id),
+	u := &upload{id: id, name: name, path: filepath.Join(s.dir, id),
 		busy: make(chan struct{}, 1), hash: digest.SHA256.Digester()}
 	if err := files.Write(u.path+".repository", []byte(name+"\n"), 0o644, files.Fast); err != nil {
 		return nil, err
@@ -62,9 +81,9 @@ func (h *Hub) newUpload(name string) (*upload, error) {
 		return nil, err
 	}
 	u.f = f
-	h.mu.Lock()
-	h.uploads[id] = u
-	h.mu.Unlock()
+	s.mu.Lock()
+	s.uploads[id] = u
+	s.mu.Unlock()
 	return u, nil
 }
 
@@ -72,17 +91,17 @@ func uploadUnknown(id string) *refusal {
 	return refuse(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload %s is unknown to this repository", id)
 }
 
-// takeUpload finds an upload of a repository, in memory or from before a restart, and locks it.
-func (h *Hub) takeUpload(ctx context.Context, name, id string) (*upload, error) {
+// take finds an upload of a repository, in memory or from before a restart, and locks it.
+func (s *sessions) take(ctx context.Context, name, id string) (*upload, error) {
 	if strings.Trim(id, "0123456789abcdef") != "" || len(id) != 32 {
 		return nil, uploadUnknown(id)
 	}
-	h.mu.Lock()
-	u := h.uploads[id]
-	h.mu.Unlock()
+	s.mu.Lock()
+	u := s.uploads[id]
+	s.mu.Unlock()
 	if u == nil {
 		var err error
-		if u, err = h.reopen(id); err != nil {
+		if u, err = s.reopen(id); err != nil {
 			return nil, err
 		}
 	}
@@ -100,8 +119,8 @@ func (h *Hub) takeUpload(ctx context.Context, name, id string) (*upload, error) 
 }
 
 // reopen reads an upload of an earlier run and hashes its bytes again.
-func (h *Hub) reopen(id string) (*upload, error) {
-	path := filepath.Join(h.root, "uploads", id)
+func (s *sessions) reopen(id string) (*upload, error) {
+	path := filepath.Join(s.dir, id)
 	name, err := os.ReadFile(path + ".repository")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, uploadUnknown(id)
@@ -118,30 +137,30 @@ func (h *Hub) reopen(id string) (*upload, error) {
 		f.Close()
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if other := h.uploads[id]; other != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.uploads[id]; other != nil {
 		f.Close()
 		return other, nil
 	}
-	h.uploads[id] = u
+	s.uploads[id] = u
 	return u, nil
 }
 
 // forget ends an upload; its bytes go, unless they became a blob. u is locked.
-func (h *Hub) forget(u *upload) {
+func (s *sessions) forget(u *upload) {
 	u.gone = true
 	u.f.Close()
 	os.Remove(u.path)
 	os.Remove(u.path + ".repository")
-	h.mu.Lock()
-	delete(h.uploads, u.id)
-	h.mu.Unlock()
+	s.mu.Lock()
+	delete(s.uploads, u.id)
+	s.mu.Unlock()
 }
 
-// sweepUploads removes what nobody went on with.
-func (h *Hub) sweepUploads() error {
-	dir := filepath.Join(h.root, "uploads")
+// sweep removes what nobody went on with.
+func (s *sessions) sweep() error {
+	dir := s.dir
 	if err := files.Sweep(dir); err != nil {
 		return err
 	}
@@ -243,7 +262,7 @@ func (h *Hub) startUpload(w http.ResponseWriter, r *http.Request, name, _ string
 			return err
 		}
 	}
-	u, err := h.newUpload(name)
+	u, err := h.sessions.start(name)
 	if err != nil {
 		return err
 	}
@@ -296,7 +315,7 @@ func created(w http.ResponseWriter, location string, d digest.Digest) {
 
 // uploadStatus serves GET.
 func (h *Hub) uploadStatus(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	u, err := h.takeUpload(r.Context(), name, arg)
+	u, err := h.take(r.Context(), name, arg)
 	if err != nil {
 		return err
 	}
@@ -329,7 +348,7 @@ func (u *upload) inOrder(w http.ResponseWriter, r *http.Request) error {
 
 // patchUpload appends a chunk.
 func (h *Hub) patchUpload(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	u, err := h.takeUpload(r.Context(), name, arg)
+	u, err := h.take(r.Context(), name, arg)
 	if err != nil {
 		return err
 	}
@@ -352,7 +371,7 @@ func (h *Hub) finishUpload(w http.ResponseWriter, r *http.Request, name, arg str
 	if err != nil {
 		return err
 	}
-	u, err := h.takeUpload(r.Context(), name, arg)
+	u, err := h.take(r.Context(), name, arg)
 	if err != nil {
 		return err
 	}
@@ -408,7 +427,7 @@ func (h *Hub) finish(w http.ResponseWriter, u *upload, want digest.Digest) error
 
 // cancelUpload serves DELETE.
 func (h *Hub) cancelUpload(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	u, err := h.takeUpload(r.Context(), name, arg)
+	u, err := h.take(r.Context(), name, arg)
 	if err != nil {
 		return err
 	}

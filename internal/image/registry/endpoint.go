@@ -96,7 +96,7 @@ func (c *Client) probe(ctx context.Context, host string) (string, error) {
 			return "", ctx.Err()
 		}
 		// A host that speaks no TLS is best described by what its HTTP port said.
-		if first == nil || !isConnectionRefused(err) {
+		if first == nil || !isDial(err) {
 			first = err
 		}
 	}
@@ -138,7 +138,8 @@ func (c *Client) insecure(ctx context.Context, host string) bool {
 	return false
 }
 
-func isConnectionRefused(err error) bool {
+// isDial tells that no connection came about.
+func isDial(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }

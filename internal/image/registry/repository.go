@@ -107,7 +107,7 @@ func (r *Repository) do(ctx context.Context, rq request) (*http.Response, error)
 		r.mu.Lock()
 		reached := r.reached
 		r.mu.Unlock()
-		if !reached && asError(err) == nil {
+		if !reached && isDial(err) {
 			return nil, err // nobody there: say so now
 		}
 		if err := r.c.sleep(ctx, try, err); err != nil {
