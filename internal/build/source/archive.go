@@ -151,7 +151,7 @@ type loader struct {
 }
 
 func newDir(p, name string) *node {
-	return &node{Entry: Entry{Path: p, Name: name, Mode: fs.ModeDir | 0o755, ModTime: time.Unix(0, 0)}, children: map[string]*node{}}
+	return &node{Entry: Entry{Path: p, Name: name, Mode: fs.ModeDir | 0o755, Implied: true, ModTime: time.Unix(0, 0)}, children: map[string]*node{}}
 }
 
 // add places one tar entry in the tree.
@@ -177,6 +177,7 @@ func (l *loader) add(h *tar.Header, content io.Reader) error {
 		if n.Mode.IsDir() {
 			root := l.a.root
 			root.Mode, root.ModTime, root.UID, root.GID, root.Xattrs = n.Mode, n.ModTime, n.UID, n.GID, n.Xattrs
+			root.Implied = false
 		}
 		return nil
 	}

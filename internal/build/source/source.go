@@ -38,6 +38,7 @@ type Entry struct {
 	Dev      uint64            // a device's number, as in stat(2)
 	Xattrs   map[string]string // security.capability and user.*
 	Sum      []byte            // SHA-256 of the content where it is known already
+	Implied  bool              // a folder that a tar did not list, but put files in
 	Same     any               // equal and not nil for names of one file (hard links)
 
 	node *node
