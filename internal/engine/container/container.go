@@ -6,24 +6,131 @@
 // <id>-json.log (written by the supervisor).
 //
 // The engine is the parent of nothing: start = read records, ask the supervisor what runs, mend the rest.
+//
+// Its parts: Service has the verbs and nothing else. An entry is one container,
+// the index finds it by name or id, the launcher starts it, the monitor hears of its
+// exit and decides what follows, the remover deletes it, recovery makes all of them after a start.
+//
+// Locks, in this order: entry.op (one start, removal, rename, update, pause at a
+// time; may be held for long), index.mu, entry.mu (fields; held briefly, nothing is called under it that waits).
+// Stop, Kill and the monitor take only entry.mu, so a container whose start hangs can still be killed.
 package container
 
 import (
 	"context"
 	"io"
 	"net"
+	"path/filepath"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"tare/internal/base/fault"
+	"tare/internal/base/event"
 	"tare/internal/base/filter"
+	"tare/internal/engine/spec"
+	enginevolume "tare/internal/engine/volume"
+	"tare/internal/image"
+	tarenetwork "tare/internal/network"
+	"tare/internal/runtime"
 )
+
+// Runtime is what containers need of the supervisor (runtime/client, or the link of package supervisor that survives its loss).
+type Runtime interface {
+	Create(ctx context.Context, req runtime.Create) (pid int, err error)
+	Start(ctx context.Context, id string) error
+	Attach(ctx context.Context, req runtime.Attach) (*net.UnixConn, error)
+	Signal(ctx context.Context, ref runtime.Ref, sig int) error
+	Resize(ctx context.Context, ref runtime.Ref, width, height uint16) error
+	Pause(ctx context.Context, id string) error
+	Resume(ctx context.Context, id string) error
+	Delete(ctx context.Context, id string) error
+	List(ctx context.Context) ([]runtime.State, error)
+	Exits() <-chan runtime.Exit // of containers; closed at the end
+}
+
+// Images is what containers need of the image store.
+type Images interface {
+	Get(ref string) (*image.Image, error)
+	Lower(img *image.Image) ([]string, error)
+	Hold(holder string, ids ...digest.Digest)
+	Release(holder string)
+}
+
+// Networks is what containers need of the network box.
+type Networks interface {
+	Get(ref string) (network.Inspect, error)
+	Prepare(ctx context.Context, j tarenetwork.Join) (*tarenetwork.Joined, error)
+	Join(ctx context.Context, j tarenetwork.Join) (*tarenetwork.Joined, error)
+	Leave(ctx context.Context, container string) error
+	Connect(ctx context.Context, j tarenetwork.Join, networkRef string) (*network.EndpointSettings, error)
+	Disconnect(ctx context.Context, container, networkRef string) error
+	Rename(container, name string)
+}
+
+// Volumes is what containers need of the volume service.
+type Volumes interface {
+	Create(ctx context.Context, req volume.CreateRequest) (*volume.Volume, error)
+	Get(name string) (*volume.Volume, error)
+	Source(name string) (enginevolume.Source, error)
+	Populate(name string, fill func(dir string) error) error
+	Remove(ctx context.Context, name string, force bool) error
+	Hold(name, holder string) error
+	Release(holder string)
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	DataRoot string
+	Instance string // the engine's instance name
+	Images   Images
+	Runtime  Runtime
+	Volumes  Volumes
+	Bus      *event.Bus
+	// OpenNetworks is called once, during Open, with the sandboxes that live (container id → pid).
+	OpenNetworks func(ctx context.Context, live map[string]int) (Networks, error)
+
+	// Defaults for containers that don't say.
+	CgroupParent string                       // "": "/tare/<instance>"
+	Log          container.LogConfig          // type "": json-file
+	Ulimits      map[string]*container.Ulimit // by name
+	ShmSize      int64                        // bytes; 0: 64 MiB
+	IPC          container.IpcMode            // "": private
+	CgroupNS     container.CgroupnsMode       // "": private
+	Init         bool
+	InitProgram  string // what --init runs as pid 1; "" refuses --init
+	StopTimeout  int    // seconds; 0: 10
+	NoNewPrivs   bool
+}
 
 // Service is the containers of one engine. Every ref is a name, id or unique id prefix;
 // NotFound is Docker's "No such container: x". Safe for concurrent use.
-type Service struct{}
+type Service struct {
+	*parts
+	index   *index
+	launch  *launcher
+	monitor *monitor
+	remover *remover
+}
+
+// parts are what the collaborators share; it has no methods of the API's.
+type parts struct {
+	cfg      Config
+	root     string // DATA_ROOT/containers
+	networks Networks
+	host     spec.Host
+}
+
+func (p *parts) dir(id string) string { return filepath.Join(p.root, id) }
+
+func (p *parts) cgroupParent() string {
+	if p.cfg.CgroupParent != "" {
+		return p.cfg.CgroupParent
+	}
+	return "/tare/" + p.cfg.Instance
+}
 
 // CreateRequest is POST /containers/create.
 type CreateRequest struct {
@@ -34,50 +141,14 @@ type CreateRequest struct {
 	Networking *network.NetworkingConfig
 }
 
-func (s *Service) Create(ctx context.Context, req CreateRequest) (container.CreateResponse, error) {
-	return container.CreateResponse{}, fault.Unsupported("")
-}
-func (s *Service) Start(ctx context.Context, ref string) error { return fault.Unsupported("") }
-
-// Stop sends signal ("" is the container's own), waits timeout seconds (nil: the container's, or 10; -1: forever), then kills.
-func (s *Service) Stop(ctx context.Context, ref, signal string, timeout *int) error {
-	return fault.Unsupported("")
-}
-func (s *Service) Restart(ctx context.Context, ref, signal string, timeout *int) error {
-	return fault.Unsupported("")
-}
-func (s *Service) Kill(ctx context.Context, ref, signal string) error { return fault.Unsupported("") }
-func (s *Service) Pause(ctx context.Context, ref string) error        { return fault.Unsupported("") }
-func (s *Service) Unpause(ctx context.Context, ref string) error      { return fault.Unsupported("") }
-func (s *Service) Rename(ctx context.Context, ref, name string) error { return fault.Unsupported("") }
-func (s *Service) Update(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error) {
-	return container.UpdateResponse{}, fault.Unsupported("")
-}
-
 // RemoveOptions are DELETE /containers/{id}'s.
 type RemoveOptions struct{ Force, Volumes, Link bool }
-
-func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error {
-	return fault.Unsupported("")
-}
-
-// Wait registers at once and delivers one response when the condition holds.
-func (s *Service) Wait(ctx context.Context, ref string, c container.WaitCondition) (<-chan container.WaitResponse, error) {
-	return nil, fault.Unsupported("")
-}
 
 // ListOptions are GET /containers/json's.
 type ListOptions struct {
 	All, Size bool
 	Limit     int
 	Filters   filter.Args
-}
-
-func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary, error) {
-	return nil, fault.Unsupported("")
-}
-func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container.InspectResponse, error) {
-	return container.InspectResponse{}, fault.Unsupported("")
 }
 
 // AttachOptions are POST /containers/{id}/attach's. Logs asks for the output so far first.
@@ -89,28 +160,10 @@ type AttachOptions struct {
 
 // Stream is a client's connection to a process. Conn carries what runtime/client.Attach describes.
 type Stream struct {
-	Conn       *net.UnixConn
-	Terminal   bool      // raw, not multiplexed
-	Past       io.Reader // to be sent first, nil without Logs; already in Conn's format
-	DetachKeys []byte    // the sequence that ends the attachment, nil: none
-}
-
-func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions) (*Stream, error) {
-	return nil, fault.Unsupported("")
-}
-func (s *Service) Resize(ctx context.Context, ref string, width, height uint16) error {
-	return fault.Unsupported("")
-}
-func (s *Service) Top(ctx context.Context, ref string, psArgs []string) (container.TopResponse, error) {
-	return container.TopResponse{}, fault.Unsupported("")
-}
-
-// Stats samples a container now. PreCPUStats is empty: the door keeps the sample before.
-func (s *Service) Stats(ctx context.Context, ref string) (container.StatsResponse, error) {
-	return container.StatsResponse{}, fault.Unsupported("")
-}
-func (s *Service) Prune(ctx context.Context, f filter.Args) ([]string, uint64, error) {
-	return nil, 0, fault.Unsupported("")
+	Conn       *net.UnixConn // nil if no stream was asked for
+	Terminal   bool          // raw, not multiplexed
+	Past       io.Reader     // to be sent first, nil without Logs; already in Conn's format
+	DetachKeys []byte        // the sequence that ends the attachment, nil: none
 }
 
 // Files is what other services (logs, archive, commit) may know of a container.
@@ -129,17 +182,4 @@ type Files struct {
 	Mounts    []container.MountPoint
 	// Hold keeps the container from being removed until release is called.
 	Release func()
-}
-
-// Open gives access to a container's files; call Release when done.
-func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Connect and Disconnect change the networks of a container, running or not.
-func (s *Service) Connect(ctx context.Context, networkRef, ref string, e *network.EndpointSettings) error {
-	return fault.Unsupported("")
-}
-func (s *Service) Disconnect(ctx context.Context, networkRef, ref string, force bool) error {
-	return fault.Unsupported("")
 }

@@ -258,3 +258,15 @@ func ReplaceEnv(base, over []string) []string {
 	}
 	return out
 }
+
+// DefaultPaths are the masked and the read-only paths of a container that does not choose its own.
+func DefaultPaths() (masked, readonly []string) {
+	s := defaults.Spec()
+	return s.Linux.MaskedPaths, s.Linux.ReadonlyPaths
+}
+
+// HasHealthcheck tells whether the container is probed.
+func HasHealthcheck(c *container.Config) bool {
+	h := c.Healthcheck
+	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" && h.Test[0] != ""
+}

@@ -1,0 +1,48 @@
+package container
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+
+	"tare/internal/base/fault"
+)
+
+// Open gives access to a container's files; call Release when done.
+func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
+	e, err := s.index.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	rec := e.snapshot()
+	lower, err := s.launch.lower(e, rec)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	if e.gone || e.removing {
+		e.mu.Unlock()
+		return nil, fault.Conflict("container %s is being removed", e.id)
+	}
+	e.users++
+	rec = e.rec
+	e.mu.Unlock()
+	var once sync.Once
+	dir := s.dir(e.id)
+	return &Files{
+		ID: e.id, Name: rec.Name, Config: rec.Config, ImageID: rec.Image, Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
+		Pid: rec.State.Pid, Terminal: rec.Config.Tty, LogPath: s.logPath(rec), LogDriver: rec.HostConfig.LogConfig.Type, Mounts: points(rec),
+		Running: func() bool {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.rec.State.running() && !e.gone
+		},
+		Release: func() {
+			once.Do(func() {
+				e.mu.Lock()
+				e.users--
+				e.mu.Unlock()
+			})
+		},
+	}, nil
+}
