@@ -5,20 +5,30 @@
 //	sandbox    a network namespace: where endpoints live, and the container's DNS server
 //
 // The engine creates the container, joins its sandbox to networks, then starts
-// it. Everything on the host carries the engine's instance name: bridges, veths and one nft
-// table. Records are in DATA_ROOT/networks; what a killed engine left is found by name and removed
+// it. Everything on the host carries the engine's instance name: bridges (as their alias), veths
+// (as ports of those bridges) and one nft table. Records are in DATA_ROOT/networks, one file per network
+// and, in sandboxes/, one per running container; what a killed engine left is found there and by name, and removed
 // or taken over at Open.
+//
+//	Prepare   addresses, host ports, firewall elements, contents of files   (beside the runtime's create)
+//	Join      veths, addresses and routes inside, DNS server                (the namespace exists)
+//	Leave     the bridge port falls silent, all is given back; the links go in the background
+//
+// Locks: Manager.making before Manager.mu; neither is held while the other's owner waits for the kernel's
+// slow deletions.
 package network
 
 import (
-	"context"
 	"net/netip"
+	"sync"
 
 	"github.com/moby/moby/api/types/network"
 
 	"tare/internal/base/event"
-	"tare/internal/base/fault"
-	"tare/internal/base/filter"
+	"tare/internal/network/firewall"
+	"tare/internal/network/port"
+	"tare/internal/network/resolv"
+	"tare/internal/network/rtnl"
 )
 
 // Config is the network part of the daemon's configuration.
@@ -27,56 +37,47 @@ type Config struct {
 	Instance     string         // at most 8 characters of [a-z0-9]; names links and the nft table
 	BridgeName   string         // --bridge: an existing bridge for the default network; "none" turns it off
 	BridgeIP     netip.Prefix   // --bip; zero: chosen from AddressPools
-	AddressPools []netip.Prefix // zero: Docker's defaults, less what host routes and other engines use
-	PoolSize     int            // prefix length of networks cut from AddressPools; 0: 16 of 172.16/12, 20 of 192.168/16
-	Firewall     bool           // --iptables: write nft rules
+	AddressPools []netip.Prefix // zero: Docker's defaults and then small subnets of 10.192/12, less what the host uses
+	PoolSize     int            // prefix length of networks cut from AddressPools; 0: 24, or the pool's if that is longer
+	Firewall     bool           // --iptables: write nft rules. Without them ports can't be published
 	IPForward    bool           // --ip-forward
 	IPMasq       bool           // --ip-masq
 	ICC          bool           // --icc
 	DefaultIP    netip.Addr     // --ip: host address for published ports without one; zero: all
 	DNS          []netip.Addr   // --dns: upstreams; none: the host's resolv.conf, followed as it changes
+	DNSSearch    []string       // --dns-search
+	DNSOptions   []string       // --dns-opt
 	MTU          int            // 0: 1500, or the default route's if that is smaller
+	ResolvConf   string         // the host's resolv.conf; "": /etc/resolv.conf
+	HostsFile    string         // the host's hosts file, for containers in its namespace; "": /etc/hosts
 }
 
 // Manager owns the networks of one engine. Safe for concurrent use.
-type Manager struct{}
+type Manager struct {
+	cfg     Config
+	bus     *event.Bus
+	home    *rtnl.Namespace
+	links   *rtnl.Conn
+	fw      *firewall.Table // nil without Config.Firewall
+	host    *resolv.Host
+	picker  port.Picker
+	cleanup sync.WaitGroup // links being deleted
 
-// Open reads the records, makes sure that the default network exists, and keeps only the endpoints of the
-// sandboxes in live (container id → pid); all else is removed.
-func Open(ctx context.Context, cfg Config, live map[string]int, bus *event.Bus) (*Manager, error) {
-	return nil, fault.Unsupported("")
-}
+	making sync.Mutex // one network is made or removed at a time
 
-// Close stops DNS servers and lets go of sockets; interfaces and rules of live containers stay.
-func (m *Manager) Close() error { return nil }
-
-// Create makes a network. Errors have Docker's words and classes (Conflict "network with name x already exists").
-func (m *Manager) Create(ctx context.Context, name string, req network.CreateRequest) (id string, warning string, err error) {
-	return "", "", fault.Unsupported("")
-}
-
-// Get finds a network by name, id or unique prefix.
-func (m *Manager) Get(ref string) (network.Inspect, error) {
-	return network.Inspect{}, fault.NotFound("network %s not found", ref)
-}
-
-// List returns the networks that match (driver, id, label, name, scope, type, dangling).
-func (m *Manager) List(f filter.Args) ([]network.Inspect, error) { return nil, fault.Unsupported("") }
-
-// Remove deletes a network without endpoints.
-func (m *Manager) Remove(ctx context.Context, ref string) error { return fault.Unsupported("") }
-
-// Prune removes networks that no endpoint and no name in inUse (ids referred to by stopped containers) uses.
-func (m *Manager) Prune(ctx context.Context, f filter.Args, inUse map[string]bool) ([]string, error) {
-	return nil, fault.Unsupported("")
+	mu        sync.RWMutex // guards what follows and all within
+	networks  map[string]*segment
+	sandboxes map[string]*sandbox
+	closed    bool
 }
 
 // Join describes a container's sandbox and the networks to connect it to.
 type Join struct {
-	Container string // full id
-	Name      string // the container's name, without slash: resolvable on user-defined networks
-	Hostname  string
-	Pid       int // a process in the sandbox
+	Container  string // full id
+	Name       string // the container's name, without slash: resolvable on user-defined networks
+	Hostname   string
+	Domainname string
+	Pid        int // a process in the sandbox; Prepare does not need it
 	// Endpoints by network name or id. The fields under "Configuration data" are read;
 	// the result has the rest filled in.
 	Endpoints map[string]*network.EndpointSettings
@@ -87,6 +88,7 @@ type Join struct {
 	DNS        []netip.Addr // upstreams of this container; none: Config.DNS
 	DNSSearch  []string
 	DNSOptions []string
+	ExtraHosts []string // "name:address"; the address may be host-gateway
 }
 
 // Joined is what the container got.
@@ -98,30 +100,3 @@ type Joined struct {
 	ResolvConf []byte
 	Hosts      []byte
 }
-
-// Prepare computes what can be known before the namespaces exist, so that it can run beside the runtime's
-// create: addresses and host ports are allocated and held, files' contents computed.
-func (m *Manager) Prepare(ctx context.Context, j Join) (*Joined, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Join makes the interfaces, routes, rules and DNS server of what Prepare allocated. On error everything is undone, the allocation too.
-func (m *Manager) Join(ctx context.Context, j Join) (*Joined, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Leave removes a container from all networks: rules and DNS at once, interfaces in the background. Idempotent.
-func (m *Manager) Leave(ctx context.Context, container string) error { return nil }
-
-// Connect adds a running container (joined before, or with no network so far) to a further network.
-func (m *Manager) Connect(ctx context.Context, j Join, networkRef string) (*network.EndpointSettings, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Disconnect takes it out of one network.
-func (m *Manager) Disconnect(ctx context.Context, container, networkRef string) error {
-	return fault.Unsupported("")
-}
-
-// Rename changes the name that resolves to a container.
-func (m *Manager) Rename(container, name string) {}
