@@ -1,61 +1,64 @@
 // Package cgroup is the runtime's and the engine's view of cgroups v1 and v2
 // (cgroups(7), Documentation/admin-guide/cgroup-v2.rst). A Group is one
 // container's directory, in every controller's hierarchy under v1.
+//
+// A hybrid machine, with controllers on v1 and a v2 tree that has none, counts as v1.
 package cgroup
 
 import (
-	"time"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"path"
+	"strings"
 
 	"tare/internal/base/fault"
 )
 
-// Group is a container's cgroup.
-type Group struct{}
-
-// Stats are a group's counters now.
-type Stats struct {
-	Time          time.Time
-	CPUTotal      uint64   // ns
-	CPUUser       uint64   // ns
-	CPUSystem     uint64   // ns
-	PerCPU        []uint64 // ns; v1 only
-	Periods       uint64
-	Throttled     uint64
-	ThrottledTime uint64 // ns
-	MemoryUsage   uint64 // bytes, page cache included
-	MemoryMax     uint64 // peak bytes; 0 if unknown
-	MemoryLimit   uint64 // bytes; the host's memory where there is no limit
-	MemoryFailcnt uint64
-	MemoryStat    map[string]uint64 // memory.stat as the kernel names it
-	OOMKills      uint64
-	Pids          uint64
-	PidsLimit     uint64    // 0: none
-	IO            []IOEntry // bytes and operations per device
-	V2            bool
-}
-
-// IOEntry is one line of block I/O counters.
-type IOEntry struct {
-	Major, Minor uint64
-	Op           string // "read" or "write"
-	Bytes, Ops   uint64
+// Group is a container's cgroup. Its methods may be called from several goroutines.
+type Group struct {
+	path string // absolute, below the root of each hierarchy
+	host Hierarchies
 }
 
 // Open returns the group at an OCI cgroupsPath such as "/tare/<instance>/<id>"; it need not exist.
-func Open(path string) (*Group, error) { return nil, fault.Unsupported("") }
+func Open(cgroupsPath string) (*Group, error) {
+	h, err := Mounted()
+	if err != nil {
+		return nil, err
+	}
+	return h.Open(cgroupsPath)
+}
 
-func (g *Group) Create(r *specs.LinuxResources) error { return fault.Unsupported("") }
+// Open is like the function, in these hierarchies.
+func (h Hierarchies) Open(cgroupsPath string) (*Group, error) {
+	if strings.Contains(cgroupsPath, ":") {
+		return nil, fault.Unsupported("cgroup path %s: systemd's form is not supported by this runtime", cgroupsPath)
+	}
+	p := path.Clean("/" + cgroupsPath)
+	if p == "/" {
+		return nil, fault.Invalid("cgroup path %q names the root", cgroupsPath)
+	}
+	return &Group{path: p, host: h}, nil
+}
 
-// Set changes limits of a live group; nil fields stay as they are.
-func (g *Group) Set(r *specs.LinuxResources) error { return fault.Unsupported("") }
-func (g *Group) Stats() (*Stats, error)            { return nil, fault.Unsupported("") }
+// Path is the group's place below the root of each hierarchy.
+func (g *Group) Path() string { return g.path }
 
-// Pids lists the processes in the group and below, host pids.
-func (g *Group) Pids() ([]int, error) { return nil, fault.Unsupported("") }
-func (g *Group) Freeze() error        { return fault.Unsupported("") }
-func (g *Group) Thaw() error          { return fault.Unsupported("") }
+// dir is the group's directory for a controller; "" if that is not mounted.
+func (g *Group) dir(controller string) string {
+	if g.host.V2 {
+		controller = ""
+	}
+	m, ok := g.host.Controllers[controller]
+	if !ok {
+		return ""
+	}
+	return m + g.path
+}
 
-// Remove deletes the group; NotFound is no error. It does not kill.
-func (g *Group) Remove() error { return fault.Unsupported("") }
+// dirs are all its directories, each once.
+func (g *Group) dirs() []string {
+	var list []string
+	for _, m := range g.host.mounts() {
+		list = append(list, m+g.path)
+	}
+	return list
+}

@@ -4,54 +4,332 @@
 //
 // Nothing here blocks on the child: the supervisor's event loop watches
 // Process.Sync and Process.PidFD itself. `tare-run create` and `run` use the
-// blocking helpers.
+// blocking helper Next.
 //
 //	parent                                child (stage)
 //	  New ── clone, plan on fd ──────────▶ steps …
 //	      ◀──────── "created" ───────────  waits
 //	  Go  ── "go" ───────────────────────▶ execve
 //	      ◀──────── EOF (close-on-exec), or "failed STEP ERRNO" ──
+//
+// With Detach the stage waits on a listening socket instead, so that another
+// process may say go later (Resume).
+//
+// The stage runs inside the container's pid namespace before it becomes the
+// container's program. Two things keep what runs there from reaching back: it
+// is not dumpable, so /proc/PID/exe, /fd and /root of it are closed to all who
+// lack CAP_SYS_PTRACE; and its program file is this program on a read-only mount of its own
+// that no namespace has (or a sealed copy in memory), so that a container that is told
+// to execute /proc/self/exe gets nothing that it could write to (CVE-2019-5736).
 package launch
 
 import (
+	"encoding/binary"
+	"errors"
 	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime/plan"
 )
 
-// Stdio are the child's descriptors 0, 1, 2. With Console set (a pty's
-// other end is opened inside the container's devpts by the stage) they are nil
+// Stdio are the child's descriptors 0, 1, 2; a nil one is /dev/null. With Console set
+// (a pty's other end is opened inside the container's devpts by the stage) they are nil
 // and the pty master arrives with the "created" message.
 type Stdio struct {
 	In, Out, Err *os.File
 	Console      bool
+	// Keep are further descriptors for the program, from 3 on.
+	Keep []*os.File
 }
 
-// Process is a launched child.
+// Process is a launched child. The caller owns its descriptors (see Close) and has to reap Pid.
 type Process struct {
 	Pid   int
 	PidFD int
 	Sync  int // non-blocking unix socket: see Message
+
+	steps []plan.Step
+	told  bool // Go was called
 }
 
 // Message is one report of the stage.
 type Message struct {
 	Created bool     // set-up is done, the child waits for Go
-	Started bool     // the exec happened
+	Started bool     // the exec happened, or the child was killed on the way to it: its exit status tells
 	Err     error    // a step failed; the child is gone
-	ExecErr bool     // Err is execve's
+	ExecErr bool     // Err is an *ExecError
 	Master  *os.File // the pty master, with Created, if Console was asked for
 }
 
+// Descriptors of the stage besides stdio; the program's own (Stdio.Keep) come after.
+const (
+	syncFD     = 3
+	planFD     = 4
+	pidFD      = 5 // of the process whose namespaces an exec joins
+	listenFD   = 6 // where a detached stage waits for the word
+	firstExtra = 7
+)
+
+// stageName is the stage's argument 0, by which the program knows that it is one.
+const stageName = "tare-run-stage"
+
+// stageEnv keeps Go's runtime from reading files that the container may control, and from collecting garbage.
+var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
+
 // New starts the child. joinPid is 0 for a container's init, and for an exec the pid of the container's init.
-func New(p *plan.Plan, joinPid int, stdio Stdio) (*Process, error) { return nil, fault.Unsupported("") }
+func New(p *plan.Plan, joinPid int, stdio Stdio) (*Process, error) {
+	return start(p, joinPid, stdio, -1)
+}
+
+// Detach is New for a child that takes the word to go from listener, a listening
+// unix socket of type SOCK_SEQPACKET; see Resume.
+func Detach(p *plan.Plan, stdio Stdio, listener *os.File) (*Process, error) {
+	return start(p, 0, stdio, int(listener.Fd()))
+}
+
+// Resume is the parent's side of a detached child: conn is connected to its listener.
+// The Process has neither Pid nor PidFD.
+func Resume(p *plan.Plan, conn int) *Process {
+	return &Process{PidFD: -1, Sync: conn, steps: p.Steps}
+}
+
+func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, error) {
+	program, err := stageProgram()
+	if err != nil {
+		return nil, fault.Internal("cannot prepare the program that sets containers up: %w", err)
+	}
+	null, err := devNull()
+	if err != nil {
+		return nil, fault.Internal("cannot open %s: %w", os.DevNull, err)
+	}
+	planfd, err := planFile(p)
+	if err != nil {
+		return nil, fault.Internal("cannot hand over the plan: %w", err)
+	}
+	defer unix.Close(planfd)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Internal("cannot make a socket: %w", err)
+	}
+	defer unix.Close(pair[1])
+	proc := &Process{PidFD: -1, Sync: pair[0], steps: p.Steps}
+	mode := "n"
+	join := null
+	if joinPid != 0 {
+		if join, err = unix.PidfdOpen(joinPid, 0); err != nil {
+			unix.Close(pair[0])
+			return nil, fault.Conflict("the container's process %d is gone: %w", joinPid, err)
+		}
+		defer unix.Close(join)
+	}
+	if listener >= 0 {
+		mode = "d"
+	} else {
+		listener = null
+	}
+	fds := []uintptr{fdOr(stdio.In, null), fdOr(stdio.Out, null), fdOr(stdio.Err, null),
+		uintptr(pair[1]), uintptr(planfd), uintptr(join), uintptr(listener)}
+	for _, f := range stdio.Keep {
+		fds = append(fds, f.Fd())
+	}
+	sys := &syscall.SysProcAttr{Setsid: true, Cloneflags: uintptr(p.Clone), PidFD: &proc.PidFD}
+	if p.CgroupDir != "" {
+		dir, err := unix.Open(p.CgroupDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			unix.Close(pair[0])
+			return nil, fault.Internal("cannot open cgroup %s: %w", p.CgroupDir, err)
+		}
+		defer unix.Close(dir)
+		sys.UseCgroupFD, sys.CgroupFD = true, dir
+	}
+	argv := []string{stageName, p.Title, mode, count(len(stdio.Keep))}
+	attr := &syscall.ProcAttr{Dir: "/", Env: stageEnv, Files: fds, Sys: sys}
+	spawn := func() (err error) {
+		proc.Pid, err = syscall.ForkExec(program, argv, attr)
+		return err
+	}
+	switch {
+	case p.JoinPid && joinPid != 0:
+		err = inPidNamespace(join, spawn)
+	case p.PidNS != "":
+		var ns int
+		if ns, err = unix.Open(p.PidNS, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+			err = inPidNamespace(ns, spawn)
+			unix.Close(ns)
+		}
+	default:
+		err = spawn()
+	}
+	runtime.KeepAlive(stdio)
+	if err == nil {
+		err = unix.SetNonblock(proc.Sync, true)
+	}
+	if err != nil {
+		proc.Close()
+		return nil, fault.Internal("cannot start a process for %s: %w", p.Title, err)
+	}
+	return proc, nil
+}
+
+func count(n int) string { return string(rune('0' + min(n, 9))) }
+
+func fdOr(f *os.File, otherwise int) uintptr {
+	if f == nil {
+		return uintptr(otherwise)
+	}
+	return f.Fd()
+}
+
+// planFile is the plan in memory, at its start.
+func planFile(p *plan.Plan) (int, error) {
+	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	b := p.Marshal()
+	for off := 0; off < len(b); {
+		n, err := unix.Pwrite(fd, b[off:], int64(off))
+		if err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+		off += n
+	}
+	return fd, nil
+}
+
+var ownPidNS = sync.OnceValues(func() (int, error) {
+	return unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+})
+
+// inPidNamespace runs spawn on a thread whose children are born in that pid
+// namespace, then gives the thread back as it was. Should that fail, the thread
+// stays locked to the caller's goroutine and is never used for another.
+func inPidNamespace(ns int, spawn func() error) error {
+	own, err := ownPidNS()
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	if err := unix.Setns(ns, unix.CLONE_NEWPID); err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	err = spawn()
+	if back := unix.Setns(own, unix.CLONE_NEWPID); back != nil {
+		return errors.Join(err, back)
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// Reports of the stage: a letter, then for failures the step's number and the errno
+// as little-endian uint32s, then a detail in words; for failed execs the errno and the path.
+const (
+	saysCreated = 'c'
+	saysFailed  = 'f'
+	saysExec    = 'x'
+	hearsGo     = 'g'
+)
+
+const maxReport = 4096
 
 // Receive returns the next message, or ok=false if none has arrived yet (EAGAIN).
-func (p *Process) Receive() (m Message, ok bool, err error) { return Message{}, false, nil }
+func (p *Process) Receive() (m Message, ok bool, err error) {
+	buf := make([]byte, maxReport)
+	oob := make([]byte, unix.CmsgSpace(4))
+	var n, oobn int
+	for {
+		n, oobn, _, _, err = unix.Recvmsg(p.Sync, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	switch err {
+	case nil:
+	case unix.EAGAIN:
+		return Message{}, false, nil
+	case unix.ECONNRESET: // the word to go was not read: the child died first
+		return Message{Err: fault.Internal("the process that sets the container up was killed")}, true, nil
+	default:
+		return Message{}, false, err
+	}
+	if n == 0 {
+		if p.told {
+			return Message{Started: true}, true, nil
+		}
+		return Message{Err: fault.Internal("the process that sets the container up was killed")}, true, nil
+	}
+	b := buf[1:n]
+	switch buf[0] {
+	case saysCreated:
+		m.Created = true
+		if oobn > 0 {
+			m.Master = receivedFile(oob[:oobn])
+		}
+		return m, true, nil
+	case saysFailed:
+		if len(b) >= 8 {
+			at, errno := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+			m.Err = p.stepError(int(at), unix.Errno(errno), string(b[8:]))
+			return m, true, nil
+		}
+	case saysExec:
+		if len(b) >= 4 {
+			m.ExecErr = true
+			m.Err = p.execError(unix.Errno(binary.LittleEndian.Uint32(b)))
+			return m, true, nil
+		}
+	}
+	return Message{}, false, fault.Internal("the process that sets the container up sent nonsense")
+}
 
-// Go lets a created child exec.
-func (p *Process) Go() error { return fault.Unsupported("") }
+// Next waits for the next message.
+func (p *Process) Next() (Message, error) {
+	for {
+		m, ok, err := p.Receive()
+		if ok || err != nil {
+			return m, err
+		}
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(p.Sync), Events: unix.POLLIN}}, -1); err != nil && err != unix.EINTR {
+			return Message{}, err
+		}
+	}
+}
 
-// StageMain is the child's entry; tare-run calls it, before anything else, when it finds itself re-executed as the stage.
-func StageMain() {}
+func receivedFile(oob []byte) *os.File {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(msgs) == 0 {
+		return nil
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) == 0 {
+		return nil
+	}
+	return os.NewFile(uintptr(fds[0]), "ptmx")
+}
+
+// Go lets a created child exec. It may be called before Created arrived: the child then does not wait.
+func (p *Process) Go() error {
+	p.told = true
+	err := unix.Sendto(p.Sync, []byte{hearsGo}, unix.MSG_NOSIGNAL, nil)
+	if err != nil {
+		return fault.Internal("the process that sets the container up is gone: %w", err)
+	}
+	return nil
+}
+
+// Close closes Sync and PidFD. A child that still waits for Go then ends.
+func (p *Process) Close() {
+	for _, fd := range []*int{&p.Sync, &p.PidFD} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}

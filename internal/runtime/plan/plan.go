@@ -1,10 +1,22 @@
 // Package plan compiles an OCI runtime spec into the list of steps that turn a
 // new process into the container. Compiling is pure: no files, no clock, no
 // host beyond what Host carries, so every flag of `docker run` is a golden test.
-// Each step carries the spec field that it stands for.
+//
+// A Plan is the clone flags of the new process and its Steps, in order. A Step
+// is one act (mount this, join that, drop those capabilities); Why names the
+// field of the spec it stands for. The steps fall into three stretches:
+//
+//	join    cgroup, namespaces, host name, sysctls     as root, host's files visible
+//	build   root, mounts, devices, masks, pivot        paths are inside the new root
+//	become  (after OpReady, when the word to go came)  ids, capabilities, seccomp, exec
+//
+// A field of the spec that no step honours is refused by its name, never ignored.
 package plan
 
 import (
+	"path"
+	"strings"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"tare/internal/base/fault"
@@ -28,15 +40,125 @@ const (
 	CgroupV2 CgroupMode = "v2"
 )
 
-// Plan is the compiled form. TODO(runtime): steps, namespaces to make and to join, ids.
-type Plan struct{}
+// Plan is the compiled form.
+type Plan struct {
+	Clone     uint64 // CLONE_NEW… flags of the clone itself
+	PidNS     string // pid namespace to clone into, by path; "" for none
+	JoinPid   bool   // clone into the pid namespace of the container (exec)
+	CgroupDir string // v2: directory to clone into; "" for none
+	Title     string // names the container in the waiting process's title
+	Steps     []Step
+}
 
-// Compile makes the plan for a container's init.
+// String lists the plan for people, one step a line.
+func (p *Plan) String() string {
+	var b strings.Builder
+	if p.Clone != 0 {
+		line(&b, "clone "+flagNames(p.Clone, cloneNames), "linux.namespaces")
+	}
+	if p.PidNS != "" {
+		line(&b, "clone into pid namespace "+p.PidNS, "linux.namespaces")
+	}
+	if p.JoinPid {
+		line(&b, "clone into the container's pid namespace", "linux.namespaces")
+	}
+	if p.CgroupDir != "" {
+		line(&b, "clone into cgroup "+p.CgroupDir, "linux.cgroupsPath")
+	}
+	for i := range p.Steps {
+		line(&b, p.Steps[i].String(), p.Steps[i].Why)
+	}
+	return b.String()
+}
+
+func line(b *strings.Builder, act, why string) {
+	b.WriteString(act)
+	if why != "" {
+		if n := 72 - len(act); n > 0 {
+			b.WriteString(strings.Repeat(" ", n))
+		}
+		b.WriteString("  # " + why)
+	}
+	b.WriteByte('\n')
+}
+
+func (p *Plan) add(s Step) { p.Steps = append(p.Steps, s) }
+
+// Compile makes the plan for a container's init. spec.Root.Path must be
+// absolute (runtime.LoadBundle sees to it); with rootfs it may be empty, and then
+// the work directory, or without one the topmost layer, is the place that the
+// overlay covers, in the container's mount namespace only.
 func Compile(spec *specs.Spec, rootfs *runtime.Overlay, host Host) (*Plan, error) {
-	return nil, fault.Unsupported("")
+	if err := refuseSpec(spec); err != nil {
+		return nil, err
+	}
+	p := &Plan{Title: title(spec)}
+	ns, err := compileNamespaces(p, spec, host)
+	if err != nil {
+		return nil, err
+	}
+	if err := compileKernel(p, spec, ns); err != nil {
+		return nil, err
+	}
+	if err := compileRoot(p, spec, rootfs); err != nil {
+		return nil, err
+	}
+	if err := compileMounts(p, spec, ns, host); err != nil {
+		return nil, err
+	}
+	if spec.Process.Terminal {
+		p.add(console(spec.Process, "/dev/console"))
+	}
+	if cwd := path.Clean("/" + spec.Process.Cwd); cwd != "/" {
+		p.add(Step{Op: OpMakeCwd, Why: "process.cwd", Path: cwd})
+	}
+	compileSeal(p, spec)
+	p.add(Step{Op: OpPivot, Why: "root"})
+	if f, ok := propagation[spec.Linux.RootfsPropagation]; ok {
+		p.add(Step{Op: OpRootPropagation, Why: "linux.rootfsPropagation", Prop: f})
+	}
+	return p, compileProcess(p, spec, spec.Process, host)
 }
 
 // CompileExec makes the plan for a further process in a container of that spec.
 func CompileExec(spec *specs.Spec, process *specs.Process, host Host) (*Plan, error) {
-	return nil, fault.Unsupported("")
+	if spec.Linux == nil {
+		return nil, fault.Invalid("the spec has no linux section")
+	}
+	if err := refuseProcess(process); err != nil {
+		return nil, err
+	}
+	p := &Plan{Title: title(spec)}
+	if err := joinCgroup(p, spec, host); err != nil {
+		return nil, err
+	}
+	flags := uint64(0)
+	for _, n := range spec.Linux.Namespaces {
+		f, ok := namespaceFlags[n.Type]
+		if !ok {
+			return nil, unsupported("linux.namespaces type " + string(n.Type))
+		}
+		if n.Type == specs.PIDNamespace {
+			p.JoinPid = true
+			continue
+		}
+		flags |= f
+	}
+	p.add(Step{Op: OpKeyring, Why: "process"})
+	p.add(Step{Op: OpJoin, Why: "linux.namespaces", Flags: flags})
+	if process.Terminal {
+		p.add(console(process, ""))
+	}
+	return p, compileProcess(p, spec, process, host)
+}
+
+func title(spec *specs.Spec) string {
+	if spec.Linux == nil || spec.Linux.CgroupsPath == "" {
+		return "container"
+	}
+	return path.Base(spec.Linux.CgroupsPath)
+}
+
+func unsupported(field string) error {
+	return fault.Unsupported("%s is not supported by this runtime", field)
 }
