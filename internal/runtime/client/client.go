@@ -193,7 +193,7 @@ func (c *Client) read() {
 		if n == 0 && err == nil {
 			err = io.EOF
 		}
-		dec.Feed(buf[:n])
+		dec.Feed(buf[:max(n, 0)])
 		for {
 			m, ok, e := dec.Next()
 			if e != nil {

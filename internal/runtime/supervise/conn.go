@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -62,7 +63,16 @@ type accept supervisor
 func (a *accept) ready(uint32) {
 	for {
 		fd, _, err := unix.Accept4(a.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		if err != nil {
+		switch err {
+		case nil:
+		case unix.EINTR, unix.ECONNABORTED:
+			continue
+		case unix.EAGAIN:
+			return
+		default: // no descriptors left, most likely: asking again at once would not help
+			complain("cannot take a connection: %v", err)
+			a.loop.watch(a.listener, nil, 0)
+			a.loop.after(100*time.Millisecond, func() { a.loop.watch(a.listener, a, unix.EPOLLIN) })
 			return
 		}
 		c := &conn{s: (*supervisor)(a), fd: fd}

@@ -67,13 +67,16 @@ func setTitle(title string) {
 	for _, a := range os.Args {
 		size += len(a) + 1
 	}
-	start := unsafe.StringData(os.Args[0])
-	area := unsafe.Slice((*byte)(unsafe.Pointer(start)), size-1)
-	n := copy(area, title)
-	clear(area[n:])
+	area := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.StringData(os.Args[0]))), size)
+	if len(title) > size-2 {
+		title = title[:size-2]
+	}
+	clear(area)
+	copy(area, title)
+	// A last byte that is not 0 tells the kernel (fs/proc/base.c, get_mm_cmdline)
+	// that this is a title, which ends at the first 0.
+	area[size-1] = '.'
 	os.Args = []string{title}
-	// Without this, ps shows blanks after the title.
-	_ = unix.Prctl(unix.PR_SET_MM, unix.PR_SET_MM_ARG_END, uintptr(unsafe.Pointer(start))+uintptr(n)+1, 0, 0)
 }
 
 // catchSignals makes signals events of the loop. SIGCHLD tells of orphans, SIGTERM

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"container/heap"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,11 +57,13 @@ func (l *loop) watch(fd int, h handler, events uint32) {
 		return
 	case s.events == 0:
 		if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-			panic("epoll_ctl add: " + err.Error())
+			complain("descriptor %d cannot be watched: %v", fd, err)
+			return
 		}
 	default:
 		if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
-			panic("epoll_ctl mod: " + err.Error())
+			complain("descriptor %d cannot be watched: %v", fd, err)
+			return
 		}
 	}
 	s.h, s.events = h, events
@@ -96,7 +99,8 @@ func (l *loop) run() error {
 		}
 		for _, ev := range events[:n] {
 			if s := &l.slots[ev.Fd]; s.h != nil && s.gen == ev.Pad {
-				s.h.ready(ev.Events)
+				h := s.h
+				guard(func() { h.ready(ev.Events) })
 			}
 		}
 	}
@@ -113,13 +117,23 @@ func (l *loop) fire() int {
 		heap.Pop(&l.timers)
 		if f := t.f; f != nil {
 			t.f = nil
-			f()
+			guard(f)
 		}
 		if l.stopped {
 			return 0
 		}
 	}
 	return -1
+}
+
+// guard calls f. A mistake in this program costs one event, not every container.
+func guard(f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			complain("bug: %v\n%s", r, debug.Stack())
+		}
+	}()
+	f()
 }
 
 // timer is one pending call; stop forgets it.

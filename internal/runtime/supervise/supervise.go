@@ -25,6 +25,9 @@
 // this: in a pid namespace of its own none is left by then, else the rest of the
 // container's cgroup is killed.
 //
+// Log files are written with plain write(2): a disk that fails costs entries (see
+// logFile), one that is slow makes all containers of the engine wait for it.
+//
 // # Replacing the supervisor
 //
 // What a successor must know is small and made to be handed over: per process the

@@ -1,0 +1,95 @@
+package supervise_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tare/internal/runtime"
+	"tare/internal/runtime/wire"
+)
+
+// weight returns the supervisor's proportional set size in KiB, once it has given back what it does not need.
+func (r *rig) weight() int {
+	r.t.Helper()
+	pid, err := os.ReadFile(filepath.Join(r.opts.ExecRoot, wire.PidName))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	read := func() (pss int) {
+		data, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/smaps_rollup")
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if _, err := fmt.Sscanf(line, "Pss: %d kB", &pss); err == nil {
+				return pss
+			}
+		}
+		r.t.Fatal("no Pss")
+		return 0
+	}
+	time.Sleep(1500 * time.Millisecond) // it rests after a second
+	return read()
+}
+
+// TestWeight holds what an idle container costs its supervisor, and tells how long create and start took.
+func TestWeight(t *testing.T) {
+	n := 200
+	if testing.Short() {
+		n = 50
+	}
+	r := newRig(t)
+	first := r.create(runtime.Stdio{OpenStdin: true, Log: runtime.Log{Driver: "json-file"}}, "sleep", "600").start()
+	empty := r.weight()
+	var create, start []time.Duration
+	boxes := []*box{first}
+	for range n {
+		req := r.bundle(runtime.Stdio{OpenStdin: true, Log: runtime.Log{Driver: "json-file", MaxSize: 10 << 20, MaxFiles: 3}}, nil, "sleep", "600")
+		t0 := time.Now()
+		pid, err := r.Client.Create(r.ctx(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t1 := time.Now()
+		if err := r.Start(r.ctx(), req.ID); err != nil {
+			t.Fatal(err)
+		}
+		create, start = append(create, t1.Sub(t0)), append(start, time.Since(t1))
+		boxes = append(boxes, &box{rig: r, Create: req, ref: runtime.Ref{Container: req.ID}, pid: pid})
+	}
+	full := r.weight()
+	per := float64(full-empty) / float64(n)
+	slices.Sort(create)
+	slices.Sort(start)
+	t.Logf("supervisor with 1 container %d KiB, %.1f KiB for each of %d idle more; median create %v, start %v", empty, per, n, create[n/2], start[n/2])
+	if per > 60 {
+		t.Errorf("%.1f KiB per idle container, at most 60 are allowed", per)
+	}
+	for _, b := range boxes {
+		if err := r.Signal(r.ctx(), b.ref, 9); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, b := range boxes {
+		if e := b.exit(); e.Code != 137 {
+			t.Errorf("exit: %+v", e)
+		}
+	}
+}
+
+// BenchmarkRun is create, start, exit and delete of a container that does nothing.
+func BenchmarkRun(b *testing.B) {
+	r := newRig(b)
+	for b.Loop() {
+		c := r.create(runtime.Stdio{Log: runtime.Log{Driver: "none"}}, "true").start()
+		c.exit()
+		if err := r.Delete(r.ctx(), c.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
