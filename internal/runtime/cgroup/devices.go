@@ -9,7 +9,13 @@ import (
 	"tare/internal/base/fault"
 )
 
-// devices writes the v1 rules, in their order.
+// everyContainers are the rules that a container's own come before: the devices
+// that every container has, its ptys, and mknod, which opens nothing.
+var everyContainers = []string{
+	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm",
+}
+
+// devices writes the v1 rules, in their order. Without any, everything that the parent may is allowed.
 func (g *Group) devices(rules []specs.LinuxDeviceCgroup) error {
 	if len(rules) == 0 {
 		return nil
@@ -29,6 +35,14 @@ func (g *Group) devices(rules []specs.LinuxDeviceCgroup) error {
 		}
 		if err := write(dir, file, text); err != nil {
 			return fault.Internal("cannot write %s to %s/%s: %w", text, dir, file, err)
+		}
+	}
+	if last := rules[len(rules)-1]; last.Allow && (last.Type == "" || last.Type == "a") {
+		return nil
+	}
+	for _, text := range everyContainers {
+		if err := write(dir, "devices.allow", text); err != nil {
+			return fault.Internal("cannot write %s to %s/devices.allow: %w", text, dir, err)
 		}
 	}
 	return nil

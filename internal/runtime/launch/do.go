@@ -137,11 +137,11 @@ func (s *stage) join(kinds int) (err error) {
 }
 
 func keyring() error {
-	_, err := unix.KeyctlJoinSessionKeyring("")
-	if err == unix.ENOSYS {
-		return nil
+	_, _, errno := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+	if errno != 0 && errno != unix.ENOSYS {
+		return errno
 	}
-	return err
+	return nil
 }
 
 func loopbackUp() error {

@@ -40,18 +40,17 @@ func compileRoot(p *Plan, spec *specs.Spec, rootfs *runtime.Overlay) error {
 		return fault.Invalid("an overlay's upper and work directories go together")
 	}
 	s := Step{Op: OpOverlay, Why: "rootfs", List: rootfs.Lower, Source: rootfs.Upper, Type: rootfs.Work}
-	switch {
-	case spec.Root != nil && path.IsAbs(spec.Root.Path):
-		s.Path = path.Clean(spec.Root.Path)
-	case rootfs.Work != "":
-		s.Path = rootfs.Work
-	default:
+	if s.Path = rootfs.Work; s.Path == "" {
 		s.Path = rootfs.Lower[0]
 	}
 	if rootfs.Volatile && rootfs.Upper != "" {
 		s.Data = "volatile"
 	}
-	for _, dir := range append([]string{s.Path, "/" + rootfs.Upper, "/" + rootfs.Work}, rootfs.Lower...) {
+	dirs := rootfs.Lower
+	if rootfs.Upper != "" {
+		dirs = append([]string{rootfs.Upper, rootfs.Work}, dirs...)
+	}
+	for _, dir := range dirs {
 		if !path.IsAbs(dir) {
 			return fault.Invalid("overlay directory %s is not absolute", dir)
 		}

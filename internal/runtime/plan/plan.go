@@ -85,9 +85,9 @@ func line(b *strings.Builder, act, why string) {
 func (p *Plan) add(s Step) { p.Steps = append(p.Steps, s) }
 
 // Compile makes the plan for a container's init. spec.Root.Path must be
-// absolute (runtime.LoadBundle sees to it); with rootfs it may be empty, and then
-// the work directory, or without one the topmost layer, is the place that the
-// overlay covers, in the container's mount namespace only.
+// absolute (runtime.LoadBundle sees to it). With rootfs it is not looked at: the
+// overlay is mounted on its own work directory, or without one on the topmost
+// layer, in the container's mount namespace only.
 func Compile(spec *specs.Spec, rootfs *runtime.Overlay, host Host) (*Plan, error) {
 	if err := refuseSpec(spec); err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func (s *Step) String() string {
 	case OpJoin:
 		return "enter the container's " + flagNames(s.Flags, cloneNames)
 	case OpKeyring:
-		return "new session keyring"
+		return "join a new session keyring"
 	case OpLoopback:
 		return "bring up lo"
 	case OpHostname:
