@@ -4,19 +4,32 @@
 //	image       config + layers; its id is the digest of the config, as in Docker
 //	manifest    what a registry serves for a name: config and compressed layers by digest
 //	index       a manifest per platform
+//	target      the manifest or index that a name points at
+//	root        a target and the manifest chosen in it: what index.json keeps alive
 //	blob        bytes by digest (package blob)
 //	layer       an unpacked layer by diffID (package layer)
 //	hold        a user of an image or layer, by name; what is held is not removed
+//	dangling    an image without a tag
 //
 // DATA_ROOT/images is an OCI image layout that other tools can read: index.json
-// lists the manifests, annotated with org.opencontainers.image.ref.name (the full
+// lists the roots, once per name, annotated with org.opencontainers.image.ref.name (the full
 // name). DATA_ROOT/layers has the unpacked layers. A name is set last, so a
 // crash leaves garbage, never a half image.
+//
+// What the store knows is one immutable state in memory. A change makes a new
+// state, writes index.json, then swaps; readers wait for nobody. Lock order: change, then holds.
 package image
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -26,18 +39,19 @@ import (
 
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
-	"tare/internal/base/filter"
+	"tare/internal/base/files"
 	"tare/internal/image/blob"
+	"tare/internal/image/compress"
 	"tare/internal/image/layer"
 )
 
 // Config is an image's config blob.
 type Config = dockerspec.DockerOCIImage
 
-// Image is one image of this host's platform. It is a snapshot: later changes of names don't show in it.
+// Image is one image. It is a snapshot: later changes of names don't show in it. Nobody changes it.
 type Image struct {
 	ID       digest.Digest      // digest of the config blob
-	Target   ocispec.Descriptor // the manifest or index that its names point at
+	Target   ocispec.Descriptor // the manifest or index that its newest name points at
 	Manifest ocispec.Descriptor // the manifest of this platform
 	Config   Config
 	Names    []string // familiar form, "nginx:1.25"; sorted; none for a dangling image
@@ -48,84 +62,218 @@ type Image struct {
 	Tagged   time.Time     // when its newest name was set
 }
 
-// Store is the images of one data root.
+// Store is the images of one data root. Its methods are safe for concurrent use, by one process.
 type Store struct {
 	Blobs  *blob.Store
 	Layers *layer.Store
+
+	dir   string // DATA_ROOT/images
+	bus   *event.Bus
+	state atomic.Pointer[state]
+
+	change sync.Mutex // serializes changes of the state and deletions
+
+	mu    sync.Mutex // guards holds
+	holds map[string][]digest.Digest
 }
 
-// Open opens DATA_ROOT's images and layers, removes what a crash left, and publishes to bus.
-func Open(dataRoot string, bus *event.Bus) (*Store, error) { return nil, fault.Unsupported("") }
+// Open opens DATA_ROOT's images and layers, removes what a crash left, and publishes to bus. Layers that a power cut
+// took are unpacked again from their blobs.
+func Open(dataRoot string, bus *event.Bus) (*Store, error) {
+	if bus == nil {
+		bus = &event.Bus{}
+	}
+	s := &Store{dir: filepath.Join(dataRoot, "images"), bus: bus, holds: map[string][]digest.Digest{}}
+	var err error
+	if s.Blobs, err = blob.Open(s.dir); err != nil {
+		return nil, fmt.Errorf("cannot open image store: %w", err)
+	}
+	if s.Layers, err = layer.Open(filepath.Join(dataRoot, "layers")); err != nil {
+		s.Blobs.Close()
+		return nil, fmt.Errorf("cannot open layer store: %w", err)
+	}
+	if err := s.load(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("cannot open image store: %w", err)
+	}
+	return s, nil
+}
+
+// Close stops background work; the store must not be used afterwards.
+func (s *Store) Close() {
+	s.Blobs.Close()
+	s.Layers.Close()
+}
+
+// load reads index.json. A root whose parts are gone is dropped, with a warning.
+func (s *Store) load() error {
+	if err := files.Sweep(s.dir); err != nil {
+		return err
+	}
+	if err := files.Write(filepath.Join(s.dir, ocispec.ImageLayoutFile), []byte(`{"imageLayoutVersion": "1.0.0"}`+"\n"), 0o644, files.Fast); err != nil {
+		return err
+	}
+	entries, err := readIndex(filepath.Join(s.dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return err
+	}
+	next := newState()
+	for _, e := range entries {
+		if err := s.restore(next, e); err != nil {
+			slog.Warn("image dropped", "name", e.name, "digest", e.target.Digest, "error", err)
+		}
+	}
+	s.derive(next)
+	s.state.Store(next)
+	return nil
+}
+
+func (s *Store) restore(next *state, e entry) error {
+	r, err := s.resolve(e.target, e.manifest)
+	if err != nil {
+		return err
+	}
+	if err := s.mend(r); err != nil {
+		return err
+	}
+	r.removed, r.since = e.removed, e.since
+	next.roots[r.key()] = r
+	if e.name == "" {
+		return nil
+	}
+	ref, err := reference.ParseNormalizedNamed(e.name)
+	if err != nil {
+		return err
+	}
+	next.names[e.name] = name{ref: ref, root: r.key(), since: e.since}
+	return nil
+}
+
+// mend unpacks layers that are not there from the blobs that are.
+func (s *Store) mend(r *root) error {
+	for i, d := range r.config.RootFS.DiffIDs {
+		if _, err := s.Layers.Get(d); err == nil {
+			continue
+		}
+		slog.Warn("layer is missing, unpacking it again", "layer", d)
+		if err := s.unpackBlob(context.Background(), r.layers[i], d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unpackBlob makes the layer diffID from its compressed blob.
+func (s *Store) unpackBlob(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) error {
+	f, err := s.Blobs.Reader(d.Digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	tar, _, err := compress.Reader(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	l, err := s.Layers.Unpack(ctx, tar, diffID)
+	if err != nil {
+		return err
+	}
+	return s.recordBlob(l, d)
+}
+
+// recordBlob notes a layer's compressed form, unless it has one that is there.
+func (s *Store) recordBlob(l layer.Layer, d ocispec.Descriptor) error {
+	if l.Blob != "" {
+		if _, err := s.Blobs.Size(l.Blob); err == nil {
+			return nil
+		}
+	}
+	l.Blob, l.BlobSize, l.MediaType = d.Digest, d.Size, d.MediaType
+	return s.Layers.Record(l)
+}
 
 // Get finds an image by name, name@digest, id or unique id prefix. Docker's words:
-// NotFound "No such image: x".
-func (s *Store) Get(ref string) (*Image, error) { return nil, fault.Unsupported("") }
+// NotFound "No such image: x". An image that was removed by force while somebody holds it is found by its full
+// id ("sha256:…") only, so that its containers can go on.
+func (s *Store) Get(ref string) (*Image, error) {
+	img, _, err := s.find(s.state.Load(), ref)
+	return img, err
+}
+
+// find also tells whether ref is an id (or prefix of one) and not a name.
+func (s *Store) find(st *state, ref string) (img *Image, byID bool, err error) {
+	parsed, err := reference.ParseAnyReference(ref)
+	if err != nil {
+		return nil, false, fault.Invalid("%w", err)
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		d, _ := parsed.(reference.Digested)
+		if img, ok := st.images[d.Digest()]; ok {
+			return img, true, nil
+		}
+		if img, ok := st.hidden[d.Digest()]; ok {
+			return img, true, nil
+		}
+		return nil, false, fault.NotFound("No such image: %s", ref)
+	}
+	if n, ok := st.names[nameKey(named)]; ok {
+		if img, ok := st.images[st.roots[n.root].image]; ok {
+			return img, false, nil
+		}
+	}
+	if img := st.byPrefix(ref); img != nil {
+		return img, true, nil
+	}
+	return nil, false, fault.NotFound("No such image: %s", reference.FamiliarString(reference.TagNameOnly(named)))
+}
+
+// nameKey is the full name to look up: with tag and digest, the digest decides; with neither, the tag is latest.
+func nameKey(named reference.Named) string {
+	if d, ok := named.(reference.Digested); ok {
+		if c, err := reference.WithDigest(reference.TrimNamed(named), d.Digest()); err == nil {
+			return c.String()
+		}
+	}
+	return reference.TagNameOnly(named).String()
+}
 
 // List returns all images, newest first.
-func (s *Store) List() []*Image { return nil }
+func (s *Store) List() []*Image { return slices.Clone(s.state.Load().list) }
 
 // Lower returns the overlay lower folders for an image, topmost first, ready to mount.
-func (s *Store) Lower(img *Image) ([]string, error) { return nil, fault.Unsupported("") }
+func (s *Store) Lower(img *Image) ([]string, error) { return s.LowerOf(img.Config.RootFS.DiffIDs) }
 
-// LowerOf does the same for a list of diffIDs, bottom first (a build's state between steps).
-func (s *Store) LowerOf(diffIDs []digest.Digest) ([]string, error) {
-	return nil, fault.Unsupported("")
+// LowerOf does the same for a list of diffIDs, bottom first (a build's state between steps). There is always at least one folder.
+func (s *Store) LowerOf(diffIDs []digest.Digest) ([]string, error) { return s.Layers.Chain(diffIDs) }
+
+// publish tells the bus what happened to an image.
+func (s *Store) publish(action string, id digest.Digest, name string, labels map[string]string) {
+	attrs := map[string]string{}
+	for k, v := range labels {
+		attrs[k] = v
+	}
+	attrs["name"] = name
+	s.bus.Publish(event.Event{Type: "image", Action: action, ID: id.String(), Attributes: attrs})
 }
 
-// Hold records holder (such as "container 4f…" or "build step k…") as a user of
-// what it names: image ids or diffIDs. A second call with the same holder replaces the first. Holds live in
-// memory; their owners take them again at start, before Sweep.
-func (s *Store) Hold(holder string, ids ...digest.Digest) {}
-
-// Release ends all that holder holds.
-func (s *Store) Release(holder string) {}
-
-// Holders lists who holds an image.
-func (s *Store) Holders(id digest.Digest) []string { return nil }
-
-// Tag lets name point at the image that ref names; the name's former image may become dangling.
-func (s *Store) Tag(ref string, name reference.NamedTagged) error { return fault.Unsupported("") }
-
-// Put makes an image from a config and layers that are already stored, compressed blobs included
-// (see Commit), writes its manifest and sets names.
-func (s *Store) Put(config *Config, layers []layer.Layer, names ...reference.NamedTagged) (*Image, error) {
-	return nil, fault.Unsupported("")
+// byPrefix finds the one image whose id begins with ref.
+func (st *state) byPrefix(ref string) *Image {
+	prefix := strings.TrimPrefix(ref, "sha256:")
+	if prefix == "" || strings.Trim(prefix, "0123456789abcdef") != "" {
+		return nil
+	}
+	var found *Image
+	for id, img := range st.images {
+		if strings.HasPrefix(id.Encoded(), prefix) {
+			if found != nil {
+				return nil // ambiguous
+			}
+			found = img
+		}
+	}
+	return found
 }
 
-// PutManifest makes the manifest or index d, whose blobs are stored and layers unpacked,
-// known, records name@digest if name has a digest or came from a registry, and points name at it.
-// Pull ends with it.
-func (s *Store) PutManifest(d ocispec.Descriptor, name reference.Named) (*Image, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Commit turns an upper directory into a stored layer with its compressed blob (gzip, reproducible). The
-// directory is consumed.
-func (s *Store) Commit(ctx context.Context, upper string) (layer.Layer, error) {
-	return layer.Layer{}, fault.Unsupported("")
-}
-
-// CommitTar does the same for an uncompressed tar stream.
-func (s *Store) CommitTar(ctx context.Context, tar io.Reader) (layer.Layer, error) {
-	return layer.Layer{}, fault.Unsupported("")
-}
-
-// Removed is one line of what a removal did.
-type Removed struct {
-	Untagged string // familiar name
-	Deleted  string // image id or diffID with "sha256:"
-}
-
-// Remove removes a name, or with an id the whole image, by Docker's rules: an id with several names, or held by a
-// running container, wants force; a held image keeps its data ("container stopped" holds too, Conflict without force).
-func (s *Store) Remove(ref string, force, pruneParents bool) ([]Removed, error) {
-	return nil, fault.Unsupported("")
-}
-
-// Prune removes unused images (dangling ones only unless the filter says dangling=false) and returns the bytes won.
-func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) { return nil, 0, fault.Unsupported("") }
-
-// Sweep deletes blobs and layers that no name and no hold reaches. It runs beside pulls and builds.
-func (s *Store) Sweep(ctx context.Context) (bytes int64, err error) {
-	return 0, fault.Unsupported("")
-}
+var errNoPlatform = errors.New("no platform of the index is in the store")

@@ -207,8 +207,8 @@ func (s *Store) Bytes(d digest.Digest) ([]byte, error) {
 // Put stores a small blob and returns its digest.
 func (s *Store) Put(data []byte) (digest.Digest, error) {
 	d := digest.FromBytes(data)
+	s.refresh(d)
 	if _, err := s.Size(d); err == nil {
-		s.refresh(d)
 		return d, nil
 	}
 	w, err := s.Writer(context.Background(), d)
@@ -230,13 +230,32 @@ func (s *Store) Remove(d digest.Digest) error {
 	if err := valid(d); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.fresh, d)
+	return s.remove(d)
+}
+
+func (s *Store) remove(d digest.Digest) error {
 	if err := os.Remove(s.Path(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	s.mu.Lock()
-	delete(s.fresh, d)
-	s.mu.Unlock()
 	return s.marks.Clear(ingestName(d))
+}
+
+// RemoveStale is Remove for a blob that this process did not store, or find again when it
+// was to store it, less than age ago. It tells whether the blob is gone.
+func (s *Store) RemoveStale(d digest.Digest, age time.Duration) (bool, error) {
+	if err := valid(d); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, ok := s.fresh[d]; ok && time.Since(at) < age {
+		return false, nil
+	}
+	delete(s.fresh, d)
+	return true, s.remove(d)
 }
 
 // Walk calls f for each blob.
@@ -260,22 +279,10 @@ func (s *Store) Walk(f func(d digest.Digest, size int64) error) error {
 	return nil
 }
 
-// refresh notes that a blob was stored, or asked to be, now.
+// refresh notes that a blob is about to be stored. It comes before the look whether the blob is there: RemoveStale
+// either sees it, or has removed the blob before the look.
 func (s *Store) refresh(d digest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fresh[d] = time.Now()
-}
-
-// Fresh tells whether a blob was stored by this process less than age ago: gc
-// leaves it to whoever is about to name it.
-func (s *Store) Fresh(d digest.Digest, age time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, ok := s.fresh[d]
-	if ok && time.Since(at) > age {
-		delete(s.fresh, d)
-		return false
-	}
-	return ok
 }

@@ -147,8 +147,8 @@ func name(want, got digest.Digest) digest.Digest {
 
 func (w *Writer) publish(d digest.Digest) error {
 	path := w.store.Path(d)
+	w.store.refresh(d)
 	if _, err := os.Stat(path); err == nil {
-		w.store.refresh(d)
 		w.drop()
 		return nil
 	}
@@ -161,7 +161,6 @@ func (w *Writer) publish(d digest.Digest) error {
 	if err := os.Rename(w.f.Name(), path); err != nil {
 		return err
 	}
-	w.store.refresh(d)
 	return w.finish()
 }
 

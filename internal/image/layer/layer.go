@@ -233,26 +233,45 @@ func (s *Store) publish(tmp string, r record) (Layer, error) {
 
 // Remove deletes a layer; a missing one is no error. Only gc calls it.
 func (s *Store) Remove(diffID digest.Digest) error {
+	_, err := s.RemoveStale(diffID, 0)
+	return err
+}
+
+// RemoveStale is Remove for a layer that this process neither made, nor found when it was to make it, less than age ago. It
+// tells whether the layer is gone.
+func (s *Store) RemoveStale(diffID digest.Digest, age time.Duration) (bool, error) {
 	if err := valid(diffID); err != nil {
-		return err
+		return false, err
+	}
+	s.mu.Lock()
+	at, ok := s.fresh[diffID]
+	s.mu.Unlock()
+	if ok && time.Since(at) < age {
+		return false, nil
 	}
 	tmp, err := os.MkdirTemp(s.dir, files.TempPrefix+"removed-")
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.mu.Lock()
+	if at, ok := s.fresh[diffID]; ok && time.Since(at) < age {
+		s.mu.Unlock()
+		return false, os.Remove(tmp)
+	}
 	delete(s.known, diffID)
 	delete(s.fresh, diffID)
 	clear(s.chains)
 	err = os.Rename(s.path(diffID), filepath.Join(tmp, "layer"))
+	cleared := s.marks.Clear(diffID.Encoded())
 	s.mu.Unlock()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		os.Remove(tmp)
+		return false, err
 	}
 	if err := removeAll(tmp); err != nil {
-		return fmt.Errorf("cannot remove layer %s: %w", diffID, err)
+		return true, fmt.Errorf("cannot remove layer %s: %w", diffID, err)
 	}
-	return s.marks.Clear(diffID.Encoded())
+	return true, cleared
 }
 
 // Walk calls f for each layer.
@@ -269,19 +288,6 @@ func (s *Store) Walk(f func(Layer) error) error {
 		}
 	}
 	return nil
-}
-
-// Fresh tells whether a layer was made, or asked for, less than age ago by this
-// process: gc leaves it to whoever is about to name it.
-func (s *Store) Fresh(diffID digest.Digest, age time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, ok := s.fresh[diffID]
-	if ok && time.Since(at) > age {
-		delete(s.fresh, diffID)
-		return false
-	}
-	return ok
 }
 
 // begin reserves the work on want. have is true if the layer is there; else the caller works, and calls done.

@@ -1,0 +1,106 @@
+package image
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"tare/internal/base/fault"
+	"tare/internal/base/filter"
+	"tare/internal/image/layer"
+)
+
+// grace is how long something that just arrived is left to whoever is about to name it.
+const grace = 10 * time.Minute
+
+func (s *Store) allLayers() []layer.Layer {
+	var all []layer.Layer
+	s.Layers.Walk(func(l layer.Layer) error {
+		all = append(all, l)
+		return nil
+	})
+	return all
+}
+
+// Prune removes unused images (dangling ones only unless the filter says dangling=false) and returns the bytes won.
+// Filters: dangling, until (a time or a duration back from now), label, label!.
+func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
+	if err := f.Only("dangling", "until", "label", "label!"); err != nil {
+		return nil, 0, err
+	}
+	dangling, err := f.Bool("dangling", true)
+	if err != nil {
+		return nil, 0, err
+	}
+	until, err := untilOf(f, time.Now())
+	if err != nil {
+		return nil, 0, err
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	before, err := s.usage()
+	if err != nil {
+		return nil, 0, err
+	}
+	var all []Removed
+	for _, img := range s.List() {
+		switch {
+		case dangling && len(img.Names) > 0,
+			len(s.Holders(img.ID)) > 0,
+			!until.IsZero() && !img.Created.Before(until),
+			!f.Labels(img.Config.Config.Labels):
+			continue
+		}
+		done, err := s.remove(img.ID.String(), true)
+		all = append(all, done...)
+		if err != nil {
+			return all, 0, err
+		}
+	}
+	after, err := s.usage()
+	return all, before - after, err
+}
+
+// usage is what layers and blobs take, in bytes.
+func (s *Store) usage() (int64, error) {
+	var n int64
+	for _, l := range s.allLayers() {
+		n += l.Size
+	}
+	err := s.Blobs.Walk(func(_ digest.Digest, size int64) error {
+		n += size
+		return nil
+	})
+	return n, err
+}
+
+// untilOf reads the until filter: a duration, seconds since 1970, or a date in one of Docker's forms.
+func untilOf(f filter.Args, now time.Time) (time.Time, error) {
+	if !f.Has("until") {
+		return time.Time{}, nil
+	}
+	if len(f["until"]) > 1 {
+		return time.Time{}, fault.Invalid("more than one until filter specified")
+	}
+	v := f["until"][0]
+	if d, err := time.ParseDuration(v); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
+		if t, err := time.ParseInLocation(form, v, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	sec, frac, _ := strings.Cut(v, ".")
+	n, err := strconv.ParseInt(sec, 10, 64)
+	if err != nil {
+		return time.Time{}, fault.Invalid("invalid until filter %q: want a duration such as 24h or a time", v)
+	}
+	ns, err := strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	if err != nil {
+		return time.Time{}, fault.Invalid("invalid until filter %q: want a duration such as 24h or a time", v)
+	}
+	return time.Unix(n, ns), nil
+}

@@ -1,0 +1,226 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"tare/internal/base/fault"
+	"tare/internal/image/blob"
+	"tare/internal/image/compress"
+	"tare/internal/image/layer"
+)
+
+// Tag lets name point at the image that ref names; the name's former image may become dangling.
+func (s *Store) Tag(ref string, name reference.NamedTagged) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	st := s.state.Load()
+	img, _, err := s.find(st, ref)
+	if err != nil {
+		return err
+	}
+	key := rootKey{img.Target.Digest, img.Manifest.Digest}
+	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+		if n, ok := st.names[nameKey(named)]; ok {
+			key = n.root // this very target, where the image has several
+		}
+	}
+	if err := s.update(func(next *state) error { return next.point(name, key) }); err != nil {
+		return fmt.Errorf("cannot tag %s: %w", reference.FamiliarString(name), err)
+	}
+	s.publish("tag", img.ID, reference.FamiliarString(name), img.Config.Config.Labels)
+	return nil
+}
+
+// point sets a tag, and brings an image back that was removed by force.
+func (st *state) point(tag reference.NamedTagged, key rootKey) error {
+	plain, err := reference.WithTag(reference.TrimNamed(tag), tag.Tag())
+	if err != nil {
+		return fault.Invalid("%w", err)
+	}
+	st.names[plain.String()] = name{ref: plain, root: key, since: time.Now()}
+	st.revive(st.roots[key].image)
+	return nil
+}
+
+func (st *state) revive(image digest.Digest) {
+	for k, r := range st.roots {
+		if r.image == image && r.removed {
+			again := *r
+			again.removed = false
+			st.roots[k] = &again
+		}
+	}
+}
+
+// Put makes an image from a config and layers that are already stored, compressed blobs included
+// (see Commit), writes its manifest and sets names. The config's diffIDs are set from the layers. The
+// same config and layers give the same image.
+func (s *Store) Put(config *Config, layers []layer.Layer, names ...reference.NamedTagged) (*Image, error) {
+	c := *config
+	c.RootFS.Type = "layers"
+	c.RootFS.DiffIDs = make([]digest.Digest, len(layers))
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Layers:    make([]ocispec.Descriptor, len(layers)),
+	}
+	for i, l := range layers {
+		if l.Blob == "" {
+			return nil, fault.Internal("layer %s has no compressed blob", l.DiffID)
+		}
+		c.RootFS.DiffIDs[i] = l.DiffID
+		m.Layers[i] = ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Blob, Size: l.BlobSize}
+	}
+	data, err := json.Marshal(&c)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode config: %w", err)
+	}
+	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Size: int64(len(data))}
+	if m.Config.Digest, err = s.Blobs.Put(data); err != nil {
+		return nil, err
+	}
+	if data, err = json.Marshal(m); err != nil {
+		return nil, fmt.Errorf("cannot encode manifest: %w", err)
+	}
+	d := ocispec.Descriptor{MediaType: m.MediaType, Size: int64(len(data))}
+	if d.Digest, err = s.Blobs.Put(data); err != nil {
+		return nil, err
+	}
+	img, err := s.put(d, func(next *state, r *root) error {
+		for _, n := range names {
+			if err := next.point(n, r.key()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot store image: %w", err)
+	}
+	for _, n := range names {
+		s.publish("tag", img.ID, reference.FamiliarString(n), img.Config.Config.Labels)
+	}
+	return img, nil
+}
+
+// PutManifest makes the manifest or index d, whose blobs are stored and layers unpacked, known, and points name at
+// it. Pull ends with it. A tag in name is set; name@digest is recorded, being what
+// the registry calls it. With name nil the image is kept without a name (Tag gives it some). Of an index, the
+// manifest for d.Platform is taken, else this host's, else one that is in the store; blobs of other
+// platforms may be missing.
+func (s *Store) PutManifest(d ocispec.Descriptor, ref reference.Named) (*Image, error) {
+	return s.put(d, func(next *state, r *root) error {
+		if ref == nil {
+			return nil
+		}
+		if digested, ok := ref.(reference.Digested); ok && digested.Digest() != d.Digest {
+			return fault.Invalid("%s is not manifest %s", reference.FamiliarString(ref), d.Digest)
+		}
+		canonical, err := reference.WithDigest(reference.TrimNamed(ref), d.Digest)
+		if err != nil {
+			return fault.Invalid("%w", err)
+		}
+		next.names[canonical.String()] = name{ref: canonical, root: r.key(), since: time.Now()}
+		next.revive(r.image)
+		if _, ok := ref.(reference.Digested); !ok {
+			ref = reference.TagNameOnly(ref)
+		}
+		if tag, ok := ref.(reference.NamedTagged); ok {
+			return next.point(tag, r.key())
+		}
+		return nil
+	})
+}
+
+// put verifies that all of an image is there, adds its root and lets name set names.
+func (s *Store) put(d ocispec.Descriptor, name func(*state, *root) error) (*Image, error) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	r, err := s.resolve(d, "")
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range r.config.RootFS.DiffIDs {
+		l, err := s.Layers.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := s.Blobs.Size(r.layers[i].Digest); err != nil {
+			return nil, err
+		}
+		if err := s.recordBlob(l, r.layers[i]); err != nil {
+			return nil, err
+		}
+	}
+	err = s.update(func(next *state) error {
+		if old, ok := next.roots[r.key()]; ok {
+			r.since = old.since
+		}
+		next.roots[r.key()] = r
+		next.revive(r.image)
+		return name(next, r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.state.Load().images[r.image], nil
+}
+
+// Commit turns an upper directory into a stored layer with its compressed blob (gzip, reproducible). The
+// directory is consumed; nothing may be mounted on it.
+func (s *Store) Commit(ctx context.Context, upper string) (layer.Layer, error) {
+	return s.commit(ctx, func(w io.Writer) (layer.Layer, error) { return s.Layers.Adopt(ctx, upper, w) })
+}
+
+// CommitTar does the same for an uncompressed tar stream. layer.WriteTar makes one of a directory that stays in use.
+func (s *Store) CommitTar(ctx context.Context, tar io.Reader) (layer.Layer, error) {
+	return s.commit(ctx, func(w io.Writer) (layer.Layer, error) {
+		return s.Layers.Unpack(ctx, io.TeeReader(tar, w), "")
+	})
+}
+
+// commit compresses what make writes, into a blob.
+func (s *Store) commit(ctx context.Context, make func(io.Writer) (layer.Layer, error)) (layer.Layer, error) {
+	w, err := s.Blobs.Writer(ctx, "")
+	if err != nil {
+		return layer.Layer{}, err
+	}
+	defer w.Close()
+	z, err := compress.Writer(w)
+	if err != nil {
+		return layer.Layer{}, err
+	}
+	l, err := make(z)
+	if cerr := z.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return layer.Layer{}, err
+	}
+	return s.sealBlob(l, w)
+}
+
+// sealBlob stores the compressed form of l, unless l has one.
+func (s *Store) sealBlob(l layer.Layer, w *blob.Writer) (layer.Layer, error) {
+	if l.Blob != "" {
+		if _, err := s.Blobs.Size(l.Blob); err == nil {
+			return l, nil
+		}
+	}
+	size := w.Offset()
+	d, err := w.Commit(size)
+	if err != nil {
+		return layer.Layer{}, err
+	}
+	l.Blob, l.BlobSize, l.MediaType = d, size, ocispec.MediaTypeImageLayerGzip
+	return l, s.Layers.Record(l)
+}
