@@ -15,9 +15,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -311,7 +313,10 @@ type ExecError struct {
 }
 
 func (e *ExecError) Error() string {
-	return "cannot execute " + e.Program + " in the container: " + e.Err.Error()
+	if e.Err == unix.ENOENT && !strings.Contains(e.Program, "/") {
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Program)
+	}
+	return fmt.Sprintf("exec: %q: %s", e.Program, e.Err)
 }
 func (e *ExecError) Unwrap() error { return e.Err }
 

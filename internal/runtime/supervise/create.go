@@ -7,7 +7,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"tare/internal/base/fault"
-	"tare/internal/base/files"
 	"tare/internal/runtime"
 	"tare/internal/runtime/cgroup"
 	"tare/internal/runtime/plan"
@@ -22,7 +21,7 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	if _, ok := s.containers[req.ID]; ok {
 		return fault.Conflict("container %s exists already", req.ID)
 	}
-	spec, err := readSpec(req.Bundle)
+	spec, err := runtime.LoadBundle(req.Bundle)
 	if err != nil {
 		return err
 	}
@@ -42,7 +41,7 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 		return err
 	}
 	p := &c.init
-	p.c, p.program = c, spec.Process.Args[0]
+	p.c = c
 	if p.log, err = openLog(req.ID, req.Stdio.Log, complain); err != nil {
 		return err
 	}
@@ -71,14 +70,6 @@ func hasOwnPids(spec *specs.Spec) bool {
 	return false
 }
 
-func readSpec(bundle string) (*specs.Spec, error) {
-	spec := new(specs.Spec)
-	if err := files.ReadJSON(filepath.Join(bundle, "config.json"), spec); err != nil {
-		return nil, fault.Invalid("cannot read the container's spec: %w", err)
-	}
-	return spec, nil
-}
-
 // specCache holds the spec of the container used last, for the exec that often
 // follows. Any other is read from its bundle again: a spec is far larger than
 // all else that is kept of a container.
@@ -94,7 +85,7 @@ func (k *specCache) get(c *container) (*specs.Spec, error) {
 	if k.spec != nil && k.id == c.id {
 		return k.spec, nil
 	}
-	spec, err := readSpec(c.bundle)
+	spec, err := runtime.LoadBundle(c.bundle)
 	if err != nil {
 		return nil, err
 	}

@@ -120,10 +120,7 @@ func (s *supervisor) publish(e *runtime.Exit) {
 }
 
 // oomKilled tells whether the kernel killed a process of the container for lack of memory.
-func (c *container) oomKilled() bool {
-	stats, err := c.group.Stats()
-	return err == nil && stats.OOMKills > 0
-}
+func (c *container) oomKilled() bool { return c.group.OOMKills() > 0 }
 
 // kill ends every process of the container's cgroup.
 func (c *container) kill() {

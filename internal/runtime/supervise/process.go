@@ -29,7 +29,6 @@ const (
 type process struct {
 	c        *container
 	exec     string          // "" for init
-	program  string          // what failing to execute it is told with; "" once it runs
 	child    *launch.Process // until it runs
 	sync     int             // child's socket; -1 when closed
 	pid      int
@@ -91,10 +90,6 @@ func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid ui
 	if !io.Terminal {
 		if io.OpenStdin {
 			std.In = pipe(&p.stdin.fd, true)
-		} else {
-			if std.In, err = os.Open(os.DevNull); err == nil {
-				ends = append(ends, std.In)
-			}
 		}
 		std.Out = pipe(&p.out.fd, false)
 		std.Err = pipe(&p.err.fd, false)
@@ -133,11 +128,11 @@ func (p *process) receive() {
 		m, ok, err := p.child.Receive()
 		switch {
 		case err != nil:
-			p.fail(err, false)
+			p.fail(err)
 		case !ok:
 			return
 		case m.Err != nil:
-			p.fail(m.Err, m.ExecErr)
+			p.fail(m.Err)
 		case m.Created:
 			p.becomeCreated(m.Master)
 		case m.Started:
@@ -147,26 +142,15 @@ func (p *process) receive() {
 }
 
 // fail notes why the process never ran. Its end, which is near, does the rest.
-func (p *process) fail(err error, exec bool) {
+func (p *process) fail(err error) {
 	p.s().loop.close(&p.sync)
 	p.failure = wire.FromError(err)
-	if exec {
-		var errno unix.Errno
-		if !errors.As(err, &errno) {
-			errno = unix.ENOENT
-		}
-		p.failure = execFailure(p.program, errno)
+	var failed *launch.ExecError
+	if errors.As(err, &failed) {
+		p.failure.Class = "invalid"
+		p.failure.Program, p.failure.Errno, p.failure.Code = failed.Program, int(failed.Errno), failed.Code()
 	}
 	_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
-}
-
-// execFailure is the answer to a start whose execve failed.
-func execFailure(program string, errno unix.Errno) *wire.Error {
-	e := &wire.Error{Class: "invalid", Message: "cannot execute " + program + ": " + errno.Error(), Program: program, Errno: int(errno), Code: 126}
-	if errno == unix.ENOENT {
-		e.Code = 127
-	}
-	return e
 }
 
 // becomeCreated takes the terminal, and answers Create; an exec goes on at once.
@@ -174,7 +158,7 @@ func (p *process) becomeCreated(master *os.File) {
 	p.phase = created
 	if p.terminal {
 		if err := p.takeMaster(master); err != nil {
-			p.fail(err, false)
+			p.fail(err)
 			return
 		}
 	}
@@ -218,14 +202,14 @@ func (p *process) takeMaster(master *os.File) error {
 func (p *process) goOn() {
 	p.phase = going
 	if err := p.child.Go(); err != nil {
-		p.fail(err, false)
+		p.fail(err)
 	}
 }
 
 func (p *process) becomeRunning() {
 	p.s().loop.close(&p.sync)
 	p.phase = running
-	p.child, p.program = nil, ""
+	p.child = nil
 	if p.exec == "" {
 		p.c.started = time.Now().UnixNano()
 	}

@@ -28,9 +28,7 @@ import (
 
 // TestMain makes the test binary the supervisor and the stage as well.
 func TestMain(m *testing.M) {
-	if os.Args[0] == "tare-stage" {
-		launch.StageMain()
-	}
+	launch.StageMain()
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
 		os.Exit(supervise.Main(os.Args[2:]))
 	}

@@ -51,7 +51,7 @@ func (s *supervisor) startExec(r *request, req runtime.Exec, want *runtime.Attac
 	if err != nil {
 		return err
 	}
-	p := &process{c: c, exec: id, program: req.Process.Args[0]}
+	p := &process{c: c, exec: id}
 	if err := p.launch(compiled, c.init.pid, req.Stdio, req.Process.User.UID); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (s *supervisor) startExec(r *request, req runtime.Exec, want *runtime.Attac
 	c.execs[id] = p
 	if want != nil {
 		if r.fd, err = p.attach(r.conn, *want); err != nil {
-			p.fail(err, false)
+			p.fail(err)
 		}
 	}
 	s.restLater()

@@ -62,7 +62,7 @@ func TestAttachBeforeStartLosesNothing(t *testing.T) {
 func TestLargeThroughCat(t *testing.T) {
 	size := 100 << 20
 	if testing.Short() {
-		size >>= 4
+		size = 8 << 20
 	}
 	r := newRig(t)
 	b := r.create(runtime.Stdio{OpenStdin: true, StdinOnce: true, Log: runtime.Log{Driver: "none"}}, "cat")

@@ -56,6 +56,8 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime"
+	"tare/internal/runtime/cgroup"
+	"tare/internal/runtime/launch"
 	"tare/internal/runtime/plan"
 	"tare/internal/runtime/wire"
 )
@@ -121,8 +123,11 @@ func Main(args []string) int {
 		unix.Close(*ready)
 	}
 	err = s.loop.run()
-	// Still under the lock, so it is not a successor's.
+	// Still under the lock, so they are not a successor's.
 	os.Remove(s.socket)
+	if group, err := cgroup.Open("/tare/" + name); err == nil {
+		_ = group.Remove() // the parent of its containers' groups
+	}
 	if err != nil {
 		complain("%v", err)
 		return 1
@@ -166,7 +171,7 @@ func newSupervisor(root, instance string) (*supervisor, error) {
 		buf:        make([]byte, frameHeader+readSize),
 		socket:     filepath.Join(root, wire.SocketName),
 	}
-	if s.host, err = hostFacts(); err != nil {
+	if s.host, err = launch.Host(); err != nil {
 		return nil, err
 	}
 	if err := s.catchSignals(); err != nil {
