@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -271,7 +272,7 @@ func (a *arrival) explain(err error) error {
 	case stopped(err), errors.Is(err, errDamaged):
 		return err
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("failed to register layer %s: %w; free some space on the data root's disk", a.id, err)
+		return fmt.Errorf("failed to register layer %s: %w: free some space on the disk of %s", a.id, err, filepath.Dir(filepath.Dir(a.s.store.Blobs.Path(a.desc.Digest))))
 	}
 	return fmt.Errorf("failed to register layer %s: %w", a.id, err)
 }

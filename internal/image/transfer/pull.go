@@ -72,7 +72,10 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 		j.discard(err)
 		return nil, err
 	}
-	img, err := s.name(j, target, ref)
+	if isIndex(target.MediaType) {
+		target.Platform = platform // which of the index's manifests the name is to mean here
+	}
+	img, err := s.store.PutManifest(target, ref)
 	if err != nil {
 		j.discard(err)
 		return nil, err
@@ -85,11 +88,6 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 	p.Status("", "Status: "+status+reference.FamiliarString(ref))
 	s.publish("pull", ref, img.Config.Config.Labels)
 	return img, nil
-}
-
-// name makes the image known. A tag is set, and the digest the registry serves for it is recorded.
-func (s *Service) name(j *job, target ocispec.Descriptor, ref reference.Named) (*image.Image, error) {
-	return s.store.PutManifest(target, ref)
 }
 
 // job is the arrival of one image.

@@ -136,12 +136,18 @@ func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, platform
 		o.sink.Report(progress.Update{Aux: note})
 	}
 	o.sink.Report(progress.Update{Aux: PushResult{Tag: ref.Tag(), Digest: top.Digest.String(), Size: int(top.Size)}})
-	if canonical, err := reference.WithDigest(reference.TrimNamed(ref), top.Digest); err == nil {
-		// The image is known to the registry by this digest now; not to know it is no failed push.
-		o.s.store.PutManifest(top, canonical)
+	if top.Digest == img.Target.Digest {
+		o.remember(img, ref)
 	}
 	o.s.publish("push", ref, img.Config.Config.Labels)
 	return nil
+}
+
+// remember notes the digest that the registry has the image by. That it can't be noted is no failed push.
+func (o *outgoing) remember(img *image.Image, ref reference.Named) {
+	if canonical, err := reference.WithDigest(reference.TrimNamed(ref), img.Target.Digest); err == nil {
+		o.s.store.PutManifest(img.Target, canonical)
+	}
 }
 
 // parts is what one tag consists of: manifests in the order to send them, top last.
