@@ -12,6 +12,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -41,9 +42,6 @@ type Config struct {
 	// Registries.
 	Mirrors            []string
 	InsecureRegistries []string
-	MaxDownloads       int
-	MaxUploads         int
-	MaxAttempts        int
 	HTTPProxy          string
 	HTTPSProxy         string
 	NoProxy            string
@@ -51,8 +49,6 @@ type Config struct {
 	// Networks.
 	Bridge       string
 	BridgeIP     netip.Prefix // --bip
-	FixedCIDR    netip.Prefix
-	Gateway      netip.Addr // --default-gateway
 	DefaultIP    netip.Addr
 	AddressPools []AddressPool
 	Firewall     bool // --iptables
@@ -63,7 +59,6 @@ type Config struct {
 	DNS          []netip.Addr
 	DNSOptions   []string
 	DNSSearch    []string
-	HostGateway  []netip.Addr
 
 	// Containers.
 	CgroupParent    string
@@ -74,16 +69,15 @@ type Config struct {
 	ShmSize         int64 // bytes
 	Ulimits         map[string]*container.Ulimit
 	Init            bool
-	InitPath        string
 	LogDriver       string
 	LogOptions      map[string]string
 	NoNewPrivileges bool
-	SeccompProfile  string
-	OOMScoreAdjust  int
 	LiveRestore     bool
 	Shutdown        bool          // --shutdown: stop the containers when the engine ends
 	ShutdownTimeout time.Duration // for that
 	RunPath         string        // --runtime-path: the tare-run program; "": beside this program, then in PATH
+
+	mu sync.Mutex // guards Debug and Labels once the engine runs: see Reload
 
 	Warnings []string // to be logged, and shown by `docker info`
 }
@@ -98,12 +92,26 @@ type AddressPool struct {
 func Default() *Config {
 	return &Config{
 		File: "/etc/tare/daemon.json", DataRoot: "/var/lib/tare", ExecRoot: "/run/tare",
-		Group: "docker", LogLevel: "info", MaxDownloads: 3, MaxUploads: 5, MaxAttempts: 5,
+		Group: "docker", LogLevel: "info",
 		Firewall: true, IPForward: true, IPMasq: true, ICC: true,
 		DefaultRuntime: "tare-run", IPCMode: "private", ShmSize: 64 << 20,
 		Ulimits: map[string]*container.Ulimit{}, LogDriver: "json-file", LogOptions: map[string]string{},
 		ShutdownTimeout: 15 * time.Second,
 	}
+}
+
+// Reload takes over what may change while the engine runs.
+func (c *Config) Reload(fresh *Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Debug, c.Labels = fresh.Debug, fresh.Labels
+}
+
+// Live returns what Reload may change.
+func (c *Config) Live() (debug bool, labels []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Debug, c.Labels
 }
 
 // DefaultHost is where the engine listens without --host.

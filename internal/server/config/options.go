@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,6 @@ var options = []option{
 	{name: "dns", key: "dns", kind: list, set: addresses(func(c *Config) *[]netip.Addr { return &c.DNS }), use: "DNS server to use"},
 	{name: "dns-opt", key: "dns-opts", kind: list, set: each(func(c *Config) *[]string { return &c.DNSOptions }), use: "DNS options to use"},
 	{name: "dns-search", key: "dns-search", kind: list, set: each(func(c *Config) *[]string { return &c.DNSSearch }), use: "DNS search domains to use"},
-	{name: "host-gateway-ip", key: "host-gateway-ips", kind: list, set: addresses(func(c *Config) *[]netip.Addr { return &c.HostGateway }), use: "IP addresses that host-gateway stands for in --add-host"},
 
 	// Containers
 	{name: "cgroup-parent", key: "cgroup-parent", set: text(func(c *Config) *string { return &c.CgroupParent }), use: "Set parent cgroup for all containers"},
@@ -87,11 +87,10 @@ var options = []option{
 	{name: "default-ulimit", key: "default-ulimits", kind: dict, set: ulimit, object: ulimitObject, use: "Default ulimits for containers"},
 	{name: "exec-opt", key: "exec-opts", kind: list, set: each(func(c *Config) *[]string { return &c.ExecOptions }), use: "Runtime execution options"},
 	{name: "init", key: "init", kind: flag, set: truth(func(c *Config) *bool { return &c.Init }), use: "Run an init in the container to forward signals and reap processes"},
-	{name: "init-path", key: "init-path", set: text(func(c *Config) *string { return &c.InitPath }), use: "Path to the docker-init binary"},
 	{name: "log-driver", key: "log-driver", set: oneOf(func(c *Config) *string { return &c.LogDriver }, "json-file", "local", "none"), use: "Default driver for container logs"},
 	{name: "log-opt", key: "log-opts", kind: dict, set: pair(func(c *Config) map[string]string { return c.LogOptions }), use: "Default log driver options for containers"},
 	{name: "no-new-privileges", key: "no-new-privileges", kind: flag, set: truth(func(c *Config) *bool { return &c.NoNewPrivileges }), use: "Set no-new-privileges by default for new containers"},
-	{name: "seccomp-profile", key: "seccomp-profile", set: text(func(c *Config) *string { return &c.SeccompProfile }), use: "Path to seccomp profile"},
+	{name: "seccomp-profile", key: "seccomp-profile", set: only("the default profile is always used", "", "builtin"), use: "Path to seccomp profile"},
 	{name: "default-runtime", key: "default-runtime", set: runtimeName, use: "Default OCI runtime for containers"},
 
 	// Without meaning here
@@ -99,7 +98,7 @@ var options = []option{
 	{name: "allow-direct-routing", key: "allow-direct-routing", kind: flag, use: "Allow remote access to published ports on container IP addresses"},
 	{name: "allow-nondistributable-artifacts", key: "allow-nondistributable-artifacts", kind: list, use: "Allow push of nondistributable artifacts to registry"},
 	{name: "api-cors-header", key: "api-cors-header", use: "Set CORS headers in the Engine API"},
-	{name: "authorization-plugin", key: "authorization-plugins", kind: list, use: "Authorization plugins to load"},
+	{name: "authorization-plugin", key: "authorization-plugins", kind: list, set: only("plugins are not supported"), use: "Authorization plugins to load"},
 	{name: "bip6", key: "bip6", use: "IPv6 address for the default bridge"},
 	{name: "bridge-accept-fwmark", key: "bridge-accept-fwmark", use: "Firewall mark to accept for bridge networks"},
 	{key: "builder", kind: dict, object: anyObject},
@@ -118,6 +117,8 @@ var options = []option{
 	{name: "firewall-backend", key: "firewall-backend", use: "Firewall backend to use, iptables or nftables"},
 	{name: "fixed-cidr", key: "fixed-cidr", use: "IPv4 subnet for the default bridge network"},
 	{name: "fixed-cidr-v6", key: "fixed-cidr-v6", use: "IPv6 subnet for the default bridge network"},
+	{name: "host-gateway-ip", key: "host-gateway-ips", kind: list, use: "IP addresses that host-gateway stands for in --add-host"},
+	{name: "init-path", key: "init-path", use: "Path to the docker-init binary"},
 	{name: "ip-forward-no-drop", key: "ip-forward-no-drop", kind: flag, use: "Do not set the filter-FORWARD policy to DROP when enabling IP forwarding"},
 	{name: "ip6tables", key: "ip6tables", kind: flag, use: "Enable addition of ip6tables rules"},
 	{name: "ipv6", key: "ipv6", kind: flag, use: "Enable IPv6 networking for the default bridge network"},
@@ -130,14 +131,14 @@ var options = []option{
 	{name: "node-generic-resource", key: "node-generic-resources", kind: list, use: "Advertise user-defined resource"},
 	{name: "oom-score-adjust", key: "oom-score-adjust", use: "Set the oom_score_adj for the daemon"},
 	{name: "raw-logs", key: "raw-logs", kind: flag, use: "Full timestamps without ANSI coloring"},
-	{name: "rootless", kind: flag, use: "Enable rootless mode"},
+	{name: "rootless", kind: flag, set: only("the engine must be root", "false"), use: "Enable rootless mode"},
 	{name: "selinux-enabled", key: "selinux-enabled", kind: flag, use: "Enable selinux support"},
 	{name: "storage-driver", short: "s", key: "storage-driver", use: "Storage driver to use"},
 	{name: "storage-opt", key: "storage-opts", kind: list, use: "Storage driver options"},
 	{name: "swarm-default-advertise-addr", key: "swarm-default-advertise-addr", use: "Set default address or interface for swarm advertised address"},
 	{name: "userland-proxy", key: "userland-proxy", kind: flag, use: "Use userland proxy for loopback traffic"},
 	{name: "userland-proxy-path", key: "userland-proxy-path", use: "Path to the userland proxy binary"},
-	{name: "userns-remap", key: "userns-remap", use: "User/Group setting for user namespaces"},
+	{name: "userns-remap", key: "userns-remap", set: only("user namespaces are not supported", ""), use: "User/Group setting for user namespaces"},
 	{name: "deprecated-key-path", key: "deprecated-key-path", use: "Path to key file for ID generation"},
 }
 
@@ -262,6 +263,17 @@ func ulimitObject(name string, v any) (string, error) {
 }
 
 func anyObject(name string, v any) (string, error) { return fmt.Sprintf("%s=%v", name, v), nil }
+
+// only accepts the values that change nothing. It is for options whose loss would weaken what the
+// user relies on: they are refused, not warned of.
+func only(why string, allowed ...string) func(*Config, string) error {
+	return func(_ *Config, v string) error {
+		if slices.Contains(allowed, v) {
+			return nil
+		}
+		return fmt.Errorf("%q is not supported by this engine: %s", v, why)
+	}
+}
 
 // runtimeName accepts Docker's name of its runtime for ours.
 func runtimeName(c *Config, v string) error {

@@ -4,27 +4,16 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"tare/internal/engine/commit"
 	"tare/internal/image"
 )
 
-// Commit is what POST /commit asks for.
-type Commit struct {
-	Container string
-	Name      reference.NamedTagged // nil: none
-	Comment   string
-	Author    string
-	Pause     bool
-	Changes   []string          // Dockerfile instructions
-	Config    *container.Config // replaces the container's; nil: keeps it
-}
-
 // commitService makes images of containers.
 type commitService interface {
-	Commit(ctx context.Context, c Commit) (id string, err error)
+	Commit(ctx context.Context, req commit.Request) (id string, err error)
 }
 
 type commitDoor struct{ s commitService }
@@ -37,7 +26,7 @@ func (d commitDoor) commit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c := Commit{
+	c := commit.Request{
 		Container: r.FormValue("container"), Name: name, Comment: r.FormValue("comment"), Author: r.FormValue("author"),
 		Pause: booleanOr(r, "pause", true), Changes: r.Form["changes"],
 	}

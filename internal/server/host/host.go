@@ -39,6 +39,7 @@ func (f Facts) Info() system.Info {
 	limits := limits()
 	release := osRelease("/etc/os-release")
 	c := f.Config
+	debugging, labels := c.Live()
 	info := system.Info{
 		ID: f.ID, Driver: "overlay2", DriverStatus: [][2]string{
 			{"Backing Filesystem", backingFS(c.DataRoot)}, {"Supports d_type", "true"},
@@ -51,32 +52,27 @@ func (f Facts) Info() system.Info {
 		MemoryLimit: limits["memory"], SwapLimit: limits["swap"], CPUCfsPeriod: limits["cfs"], CPUCfsQuota: limits["cfs"],
 		CPUShares: limits["cpu"], CPUSet: limits["cpuset"], PidsLimit: limits["pids"], OomKillDisable: limits["oom"],
 		IPv4Forwarding: readWord("/proc/sys/net/ipv4/ip_forward") == "1",
-		Debug:          c.Debug, NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
+		Debug:          debugging, NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime:    time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: c.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
 		KernelVersion: u.release, OperatingSystem: release["PRETTY_NAME"], OSVersion: release["VERSION_ID"],
 		OSType: "linux", Architecture: u.machine, Name: u.node,
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: f.Registries,
 		NCPU: runtime.NumCPU(), MemTotal: memTotal(), GenericResources: []swarm.GenericResource{},
-		DockerRootDir: c.DataRoot, Labels: append([]string{}, c.Labels...), ServerVersion: f.Version,
+		DockerRootDir: c.DataRoot, Labels: append([]string{}, labels...), ServerVersion: f.Version,
 		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		Runtimes: map[string]system.RuntimeWithStatus{
 			"tare-run": {Runtime: system.Runtime{Path: f.Runtime}},
 		},
 		DefaultRuntime: "tare-run", LiveRestoreEnabled: true,
 		Swarm:            swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive, RemoteManagers: []swarm.Peer{}},
-		ContainerdCommit: system.Commit{}, RuncCommit: system.Commit{ID: f.Version}, InitCommit: system.Commit{},
-		SecurityOptions: securityOptions(c), CDISpecDirs: []string{},
+		ContainerdCommit: system.Commit{}, RuncCommit: system.Commit{ID: f.Version}, InitCommit: system.Commit{}, InitBinary: "tare-run",
+		SecurityOptions: securityOptions(), CDISpecDirs: []string{},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		Warnings:        append([]string{}, f.Warnings...),
 	}
 	if f.Listeners != nil {
 		info.NEventsListener = f.Listeners()
-	}
-	if c.InitPath != "" {
-		info.InitBinary = c.InitPath
-	} else {
-		info.InitBinary = "docker-init"
 	}
 	if !c.Firewall {
 		info.FirewallBackend = nil
@@ -137,14 +133,10 @@ func buildInfo() (commit, built string) {
 	return commit, built
 }
 
-func securityOptions(c *config.Config) []string {
-	profile := "builtin"
-	if c.SeccompProfile != "" {
-		profile = c.SeccompProfile
-	}
+func securityOptions() []string {
 	opts := []string{}
 	if _, err := os.Stat("/proc/sys/kernel/seccomp"); err == nil {
-		opts = append(opts, "name=seccomp,profile="+profile)
+		opts = append(opts, "name=seccomp,profile=builtin")
 	}
 	if cgroupVersion() == "2" {
 		opts = append(opts, "name=cgroupns")
