@@ -37,6 +37,10 @@ func (m *Manager) Connect(ctx context.Context, j Join, networkRef string) (*netw
 		m.mu.Unlock()
 		return nil, err
 	}
+	if b.only(driverNull) { // none ends with the first real network
+		delete(b.endpoints[0].seg.endpoints, j.Container)
+		b.endpoints = nil
+	}
 	before := b.gatewayEndpoint()
 	b.endpoints = append(slices.Clone(b.endpoints), e)
 	s.endpoints[j.Container] = e
@@ -71,7 +75,7 @@ func (m *Manager) connectable(b *sandbox, s *segment, want *network.EndpointSett
 		return nil, fault.Unavailable("the network manager is closed")
 	case s.Driver == driverHost || b.only(driverHost):
 		return nil, fault.Invalid("container cannot be disconnected from host network or connected to host network")
-	case s.Driver == driverNull || b.only(driverNull):
+	case s.Driver == driverNull:
 		return nil, fault.Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	case !b.joined:
 		return nil, fault.Conflict("container %s is starting", b.join.Name)

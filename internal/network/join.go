@@ -142,10 +142,14 @@ func (m *Manager) wire(b *sandbox, endpoints []*endpoint, ns *rtnl.Namespace, in
 			in.Gateway(index, e.seg.gateway())
 		}
 	}
-	if err := m.links.Do(&ports); err != nil {
+	if err := inside.Do(&in); err != nil {
 		return err
 	}
-	return inside.Do(&in)
+	for _, e := range endpoints {
+		ports.Settle(e.index)
+		ports.Settle(e.seg.index)
+	}
+	return m.links.Do(&ports)
 }
 
 // mtu is a network's, else the engine's.

@@ -305,6 +305,52 @@ func TestConnectAndDisconnectLive(t *testing.T) {
 	}
 }
 
+func TestNoneEndsWithTheFirstRealNetwork(t *testing.T) {
+	m := open(t, testConfig(t), nil)
+	mustCreate(t, m, "n1", network.CreateRequest{})
+	a := newBox(t, "a")
+	mustJoin(t, m, a.join("none"))
+	if _, err := m.Connect(context.Background(), a.join(), "n1"); err != nil {
+		t.Fatal(err)
+	}
+	if names, _, err := a.lookup("a"); err != nil || len(names) != 1 {
+		t.Errorf("name after connect: %v %v", names, err)
+	}
+	if n, _ := m.Get("none"); len(n.Containers) != 0 {
+		t.Errorf("still in none: %v", n.Containers)
+	}
+}
+
+// A bridge whose only port went away and came back has to work at once, not when the kernel's link watch wakes up.
+func TestFirstPacketAfterJoin(t *testing.T) {
+	m := open(t, testConfig(t), nil)
+	n, _ := m.Get("bridge")
+	l, err := net.Listen("tcp4", n.IPAM.Config[0].Gateway.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 60 {
+		b := newBox(t, "b")
+		mustJoin(t, m, b.join("bridge"))
+		start := time.Now()
+		err := b.in(func() error {
+			c, err := net.DialTimeout("tcp4", l.Addr().String(), patience)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+		if d := time.Since(start); err != nil || d > 900*time.Millisecond {
+			t.Fatalf("first connection: %v after %v", err, d)
+		}
+		b.kill()
+		if err := m.Leave(context.Background(), b.id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTwoEnginesSideBySide(t *testing.T) {
 	m1, m2 := open(t, testConfig(t), nil), open(t, testConfig(t), nil)
 	n1, _ := m1.Get("bridge")

@@ -141,6 +141,15 @@ func (b *Batch) SetUp(name string) {
 	b.end()
 }
 
+// Settle makes the kernel act on a change of the link's carrier now (rtnl_getlink does so since Linux 6.9). Left to
+// itself it may take a second, in which a bridge that just got its first port drops all.
+func (b *Batch) Settle(index int) {
+	b.begin("settle link", unix.RTM_GETLINK, 0)
+	b.link(unix.AF_UNSPEC, index, 0, 0)
+	b.u32(unix.IFLA_EXT_MASK, 1<<3) // RTEXT_FILTER_SKIP_STATS
+	b.end()
+}
+
 // SetMaster puts a link into a bridge.
 func (b *Batch) SetMaster(name string, master int) {
 	b.begin("put link "+name+" into its bridge", unix.RTM_NEWLINK, 0)
