@@ -37,13 +37,17 @@ type arrival struct {
 
 // run brings the layer, blob and tree, into the store; what is there already is not moved.
 func (a *arrival) run(ctx context.Context) error {
-	a.sink.Status(a.id, "Waiting")
 	select {
 	case a.s.slots <- struct{}{}:
-		defer func() { <-a.s.slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		a.sink.Status(a.id, "Waiting")
+		select {
+		case a.s.slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	defer func() { <-a.s.slots }()
 	w, err := a.writer(ctx)
 	if err != nil {
 		return err

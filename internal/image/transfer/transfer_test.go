@@ -232,7 +232,7 @@ func TestPullSaysWhatDockerSays(t *testing.T) {
 	}
 	for i, l := range made.Layers {
 		got := slices.DeleteFunc(rec.lines(ids.Short(l.Digest.String())), func(s string) bool { return s == "Downloading" })
-		want := []string{"Pulling fs layer", "Waiting", "Verifying Checksum", "Download complete", "Extracting", "Pull complete"}
+		want := []string{"Pulling fs layer", "Verifying Checksum", "Download complete", "Extracting", "Pull complete"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
@@ -728,4 +728,75 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestPushOfAnIndex(t *testing.T) {
+	w := newWorld(t)
+	other := "arm64"
+	if runtime.GOARCH == "arm64" {
+		other = "amd64"
+	}
+	mine, foreign := w.push("x", "mine", images.Options{}), w.push("x", "other", images.Options{Architecture: other, Seed: 1})
+	d, data, err := images.Index([]*images.Image{foreign, mine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := images.PushManifest(w.srv.URL, "x", "multi", d.MediaType, data); err != nil {
+		t.Fatal(err)
+	}
+	w.pull("x:multi")
+	push := func(to string) (PushResult, []any) {
+		t.Helper()
+		w.tag("x:multi", to)
+		var aux []any
+		if err := w.s.Push(t.Context(), PushRequest{Ref: w.ref(to)}, func(u progress.Update) {
+			if u.Aux != nil {
+				aux = append(aux, u.Aux)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return aux[len(aux)-1].(PushResult), aux
+	}
+	// One platform is here: its manifest goes, and the client is told.
+	if res, aux := push("one:v"); res.Digest != mine.Manifest.Digest.String() || len(aux) != 2 {
+		t.Errorf("part of an index: %+v", aux)
+	}
+	if _, err := w.s.Pull(t.Context(), PullRequest{Ref: w.ref("x:multi"), Platform: &ocispec.Platform{OS: "linux", Architecture: other}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if res, aux := push("all:v"); res.Digest != d.Digest.String() || len(aux) != 1 {
+		t.Errorf("whole index: %+v", aux)
+	}
+}
+
+func TestAPullThatJoinedDoesTheWorkWhenTheOtherFails(t *testing.T) {
+	var f flights
+	key := digest.FromString("x")
+	started, fail := make(chan struct{}), make(chan struct{})
+	first := make(chan error, 1)
+	go func() {
+		first <- f.do(t.Context(), key, nil, func(context.Context, progress.Sink) error {
+			close(started)
+			<-fail
+			return io.ErrUnexpectedEOF
+		})
+	}()
+	<-started
+	second := make(chan error, 1)
+	go func() {
+		second <- f.do(t.Context(), key, nil, func(context.Context, progress.Sink) error { return nil })
+	}()
+	waitFor(t, "the second to join", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.active[key] != nil && len(f.active[key].sinks) == 2
+	})
+	close(fail)
+	if err := <-first; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("first: %v", err)
+	}
+	if err := <-second; err != nil {
+		t.Errorf("second: %v", err)
+	}
 }
