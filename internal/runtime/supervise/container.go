@@ -23,6 +23,7 @@ type container struct {
 	started int64                   // 0 before Start
 	ownPids bool                    // the pid namespace is its own: its processes end with init
 	paused  bool
+	turning bool     // the freezer is at work
 	removal *removal // of a Delete under way
 }
 

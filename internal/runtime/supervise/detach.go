@@ -82,41 +82,25 @@ func setTitle(title string) {
 // catchSignals makes signals events of the loop. SIGCHLD tells of orphans, SIGTERM
 // ends a supervisor without containers. SIGHUP and SIGPIPE are caught only to
 // have no effect: containers would inherit it if they were ignored.
-func (s *supervisor) catchSignals() error {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return fault.Internal("eventfd: %w", err)
-	}
+func (s *supervisor) catchSignals() {
 	ch := make(chan os.Signal, 16)
 	signal.Notify(ch, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	go func() {
 		for sig := range ch {
-			count := [8]byte{1}
-			if sig == unix.SIGTERM || sig == unix.SIGINT {
-				count[4] = 1
+			switch sig {
+			case unix.SIGCHLD:
+				s.loop.post(s.reapAll)
+			case unix.SIGTERM, unix.SIGINT:
+				s.loop.post(s.askedToEnd)
 			}
-			_, _ = unix.Write(fd, count[:])
 		}
 	}()
-	s.loop.watch(fd, &signals{s: s, fd: fd}, unix.EPOLLIN)
-	return nil
 }
 
-// signals is the loop's end of catchSignals; the eventfd's upper half counts requests to end.
-type signals struct {
-	s  *supervisor
-	fd int
-}
-
-func (g *signals) ready(uint32) {
-	var count [8]byte
-	_, _ = unix.Read(g.fd, count[:])
-	if count[4]|count[5]|count[6]|count[7] != 0 {
-		if len(g.s.containers) > 0 {
-			complain("asked to end, but %d containers are left; only SIGKILL or the engine's word ends it now", len(g.s.containers))
-		} else {
-			g.s.loop.stopped = true
-		}
+func (s *supervisor) askedToEnd() {
+	if n := len(s.containers); n > 0 {
+		complain("asked to end, but %d containers are left: only the engine's word, once they are gone, or SIGKILL ends it", n)
+		return
 	}
-	g.s.reapAll()
+	s.loop.stopped = true
 }

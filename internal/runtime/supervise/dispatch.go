@@ -74,18 +74,12 @@ func (s *supervisor) carryOut(r *request) (body any, later bool, err error) {
 			err = p.resize(req.Width, req.Height)
 		}
 		return nil, false, err
-	case wire.Pause:
+	case wire.Pause, wire.Resume:
 		ref, err := decode[runtime.Ref](r)
 		if err == nil {
-			err = s.pause(ref.Container)
+			err = s.freeze(r, ref.Container, r.msg.Op == wire.Pause)
 		}
-		return nil, false, err
-	case wire.Resume:
-		ref, err := decode[runtime.Ref](r)
-		if err == nil {
-			err = s.resume(ref.Container)
-		}
-		return nil, false, err
+		return nil, true, err
 	case wire.State:
 		ref, err := decode[runtime.Ref](r)
 		if err != nil {

@@ -3,6 +3,7 @@ package supervise
 import (
 	"container/heap"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,12 +16,16 @@ type handler interface{ ready(events uint32) }
 
 // loop is the event loop: one epoll descriptor, a table from descriptor to
 // handler, timers. Everything in the supervisor runs on the goroutine that
-// calls run, so nothing below it needs a lock.
+// calls run, so nothing below it needs a lock; other goroutines post.
 type loop struct {
 	epfd    int
 	slots   []slot // by descriptor
 	timers  timers
 	stopped bool
+	wake    int // eventfd
+
+	mu     sync.Mutex // guards posted
+	posted []func()
 }
 
 // slot is the registration of a descriptor. The generation tells a stale event,
@@ -36,7 +41,36 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, fault.Internal("epoll_create1: %w", err)
 	}
-	return &loop{epfd: epfd}, nil
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fault.Internal("eventfd: %w", err)
+	}
+	l := &loop{epfd: epfd, wake: wake}
+	l.watch(wake, (*wakeup)(l), unix.EPOLLIN)
+	return l, nil
+}
+
+// post has f called by the loop. Any goroutine may call it.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+// wakeup is the loop as the handler of its eventfd.
+type wakeup loop
+
+func (w *wakeup) ready(uint32) {
+	var count [8]byte
+	_, _ = unix.Read(w.wake, count[:])
+	w.mu.Lock()
+	todo := w.posted
+	w.posted = nil
+	w.mu.Unlock()
+	for _, f := range todo {
+		guard(f)
+	}
 }
 
 // watch sets what fd is watched for; 0 stops watching it (also for hang-ups and

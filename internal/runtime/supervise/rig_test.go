@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
 		os.Exit(supervise.Main(os.Args[2:]))
 	}
+	if len(os.Args) == 2 && os.Args[1] == "victim" {
+		os.Exit(victimMain())
+	}
 	os.Exit(m.Run())
 }
 

@@ -11,8 +11,8 @@
 //
 // Everything runs on one goroutine, in a loop over epoll (see loop): pipes,
 // sockets and pidfds are non-blocking, so there is no lock, and an idle
-// container costs a few small structs and no goroutine or thread. The only
-// other goroutine turns signals into events.
+// container costs a few small structs and no goroutine or thread. Other goroutines
+// only turn signals into events, and wait for a freezer.
 //
 // A process's life:
 //
@@ -174,9 +174,7 @@ func newSupervisor(root, instance string) (*supervisor, error) {
 	if s.host, err = launch.Host(); err != nil {
 		return nil, err
 	}
-	if err := s.catchSignals(); err != nil {
-		return nil, err
-	}
+	s.catchSignals()
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
