@@ -5,22 +5,44 @@
 //	           ──solve──▶ each step cached, or run: a list of layers and a config
 //	           ──export─▶ an image in the store, and its name
 //
-// A step's key is made of the keys of its inputs and of what it does; COPY's of the digest of what
-// it copies. The cache (DATA_ROOT/build) maps keys to layers and survives restarts.
+// A step's key is made of the contents below it and of what it does; COPY's also of the digest of what
+// it copies. The cache (DATA_ROOT/build) maps keys to layers and survives restarts. The packages:
+//
+//	graph    Dockerfile → steps (pure)
+//	solve    steps → layers, in parallel, each key once
+//	cache    key → layer, on disk
+//	source   the context, and other files to copy
+//	rootfs   a stack of layers as a tree to read and write
+//	copier   COPY's rules
+//	execute  RUN's process
+//
+// On disk: build/cache/<key>.json, build/mounts/<hex> (RUN --mount=type=cache), build/tmp (what is being made;
+// emptied by Open).
 package build
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
 
-	"github.com/moby/moby/api/types/build"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"tare/internal/base/fault"
-	"tare/internal/base/filter"
+	"tare/internal/base/event"
+	"tare/internal/base/progress"
+	"tare/internal/build/cache"
+	"tare/internal/build/execute"
+	"tare/internal/build/solve"
+	"tare/internal/image"
+	"tare/internal/image/layer"
+	"tare/internal/image/transfer"
 )
 
 // Request is POST /build's query, decoded.
@@ -51,23 +73,119 @@ type Request struct {
 }
 
 // Output receives the progress of a build in the classic builder's words: Stream lines
-// ("Step 1/3 : FROM …", output of RUN, " ---> Using cache") and the pulls of base images.
+// ("Step 1/3 : FROM …", output of RUN, " ---> Using cache") and the pulls of base images. Its methods
+// are called by one goroutine at a time.
 type Output interface {
 	Stream(text string)
 	Status(id, action string, current, total int64)
 }
 
+// ExitError is the end of a RUN whose program failed.
+type ExitError struct {
+	Command string // as history shows it
+	Code    int
+}
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("The command '%s' returned a non-zero code: %d", e.Command, e.Code)
+}
+
+// ExitCode is what the door sends as errorDetail.code.
+func (e *ExitError) ExitCode() int { return e.Code }
+
+// Images is what building needs of the image store.
+type Images interface {
+	Get(ref string) (*image.Image, error)
+	List() []*image.Image
+	LowerOf(diffIDs []digest.Digest) ([]string, error)
+	Hold(holder string, ids ...digest.Digest)
+	Release(holder string)
+	Commit(ctx context.Context, upper string) (layer.Layer, error)
+	Put(config *image.Config, layers []layer.Layer, names ...reference.NamedTagged) (*image.Image, error)
+	Sweep(ctx context.Context) (bytes int64, err error)
+}
+
+// Layers finds layers' records.
+type Layers interface {
+	Get(diffID digest.Digest) (layer.Layer, error)
+}
+
+// Puller fetches base images.
+type Puller interface {
+	Pull(ctx context.Context, req transfer.PullRequest, p progress.Sink) (*image.Image, error)
+}
+
+// executor runs RUN steps.
+type executor interface {
+	Run(ctx context.Context, p execute.Process, out io.Writer) (code int, err error)
+	Recover(ctx context.Context) error
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	DataRoot     string
+	CgroupParent string // of RUN's processes, "/tare/<instance>"
+	Images       Images
+	Layers       Layers // the image store's
+	Puller       Puller
+	Runtime      execute.Runtime
+	Networks     execute.Networks
+	Bus          *event.Bus
+	Host         ocispec.Platform // zero: this program's
+	ShmSize      int64            // of RUN steps that don't say, in bytes; 0: 64 MiB
+}
+
 // Service builds. Safe for concurrent use; one step asked for by two builds runs once.
-type Service struct{}
+type Service struct {
+	cfg   Config
+	root  string // DATA_ROOT/build
+	exec  executor
+	cache *cache.Cache
+	solve *solve.Solver
 
-// Build runs the request and returns the image's id. A broken Dockerfile is Invalid and
-// its message has file, line and the line's text.
-func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Digest, error) {
-	return "", fault.Unsupported("")
+	mu    sync.Mutex               // guards locks
+	locks map[string]chan struct{} // of cache mounts that are used by one step at a time, by id
 }
 
-// Cache lists the cache's records; Prune removes those that match and returns their ids and the bytes won.
-func (s *Service) Cache() ([]build.CacheRecord, error) { return nil, nil }
-func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string, int64, error) {
-	return nil, 0, fault.Unsupported("")
+// Open makes the service: it ends the steps and removes the files that a killed engine left, and takes the cache's holds on
+// layers. It must come before the image store's first Sweep.
+func Open(ctx context.Context, cfg Config) (*Service, error) {
+	return open(ctx, cfg, &execute.Executor{Runtime: cfg.Runtime, Networks: cfg.Networks, CgroupParent: cfg.CgroupParent})
 }
+
+func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
+	if cfg.Host.OS == "" {
+		cfg.Host = hostPlatform()
+	}
+	s := &Service{cfg: cfg, root: filepath.Join(cfg.DataRoot, "build"), exec: exec, locks: map[string]chan struct{}{}}
+	if err := exec.Recover(ctx); err != nil {
+		return nil, fmt.Errorf("cannot end the build steps of the last run: %w", err)
+	}
+	if err := os.RemoveAll(s.tmp()); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{s.tmp(), s.mounts()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	s.cache, err = cache.Open(filepath.Join(s.root, "cache"), cfg.Images, func(d digest.Digest) bool {
+		_, err := cfg.Layers.Get(d)
+		return err == nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the build cache: %w", err)
+	}
+	s.solve = solve.New(s.cache)
+	return s, nil
+}
+
+// Close waits for statistics of the cache to be written. No build may run.
+func (s *Service) Close() error {
+	s.cache.Close()
+	return nil
+}
+
+func (s *Service) tmp() string    { return filepath.Join(s.root, "tmp") }
+func (s *Service) mounts() string { return filepath.Join(s.root, "mounts") }

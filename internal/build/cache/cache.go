@@ -133,6 +133,13 @@ func (c *Cache) Put(r Record, build string) error {
 	return files.WriteJSON(c.path(r.Key), &r, files.Fast)
 }
 
+// Pin keeps a record for the build.
+func (c *Cache) Pin(key, build string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pin(key, build)
+}
+
 func (c *Cache) pin(key, build string) {
 	if c.pins[build] == nil {
 		c.pins[build] = map[string]bool{}

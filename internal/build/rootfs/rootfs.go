@@ -186,3 +186,32 @@ func (r *Root) makeDir(name string, made func(fd int) error, links int) (int, er
 
 // FD is the descriptor of the root folder, -1 for an empty tree.
 func (r *Root) FD() int { return r.fd }
+
+// Real resolves all symlinks in a path, inside the tree; what does not exist is appended as it is.
+func (r *Root) Real(name string) string {
+	todo := strings.Split(strings.Trim(path.Join("/", name), "/"), "/")
+	real, links := "/", 0
+	for len(todo) > 0 {
+		part := todo[0]
+		todo = todo[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			real = path.Dir(real)
+			continue
+		}
+		next := path.Join(real, part)
+		e, err := r.Stat(next, false)
+		if err != nil || e.Link == "" || links == maxLinks {
+			real = next
+			continue
+		}
+		links++
+		if path.IsAbs(e.Link) {
+			real = "/"
+		}
+		todo = append(strings.Split(e.Link, "/"), todo...)
+	}
+	return real
+}

@@ -16,9 +16,13 @@ type flight struct {
 	err     error
 }
 
-// fly joins the flight of that name or starts it with do. It returns when the flight has landed,
-// or at once when ctx ends and others still wait; if nobody does, after do has cleaned up.
-func (s *Solver) fly(ctx context.Context, name string, log *Log, do func(context.Context, *Log) (cache.Record, error)) (rec cache.Record, shared bool, err error) {
+// pin is how a flight pins its record until all who waited have done so themselves.
+func pin(name string) string { return "flight " + name }
+
+// fly joins the flight of that name or starts it with do, which pins its record with pin(name). It returns when the
+// flight has landed, with the record pinned for build, or at once when ctx ends and others still wait; if nobody
+// does, after do has cleaned up.
+func (s *Solver) fly(ctx context.Context, name, build string, log *Log, do func(context.Context, *Log) (cache.Record, error)) (cache.Record, error) {
 	s.mu.Lock()
 	f := s.flights[name]
 	if f == nil {
@@ -36,8 +40,6 @@ func (s *Solver) fly(ctx context.Context, name string, log *Log, do func(context
 			cancel()
 			close(f.done)
 		}()
-	} else {
-		shared = true
 	}
 	f.waiters++
 	s.mu.Unlock()
@@ -47,23 +49,30 @@ func (s *Solver) fly(ctx context.Context, name string, log *Log, do func(context
 		defer close(copied)
 		f.log.Follow(ctx, func(text []byte) { log.Write(text) })
 	}()
+	var err error
 	select {
 	case <-f.done:
-		<-copied
-		return f.rec, shared, f.err
+		if err = f.err; err == nil {
+			s.cache.Pin(f.rec.Key, build)
+		}
 	case <-ctx.Done():
+		err = ctx.Err()
 	}
 	s.mu.Lock()
 	f.waiters--
 	last := f.waiters == 0
-	if last && s.flights[name] == f {
+	if last && s.flights[name] == f { // nobody joins a flight that is being cancelled
 		delete(s.flights, name)
 	}
 	s.mu.Unlock()
 	if last {
 		f.cancel()
 		<-f.done
+		s.cache.Unpin(pin(name))
 	}
 	<-copied
-	return cache.Record{}, shared, ctx.Err()
+	if err != nil {
+		return cache.Record{}, err
+	}
+	return f.rec, nil
 }

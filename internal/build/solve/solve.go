@@ -191,7 +191,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if o.NoCache {
 		name = o.Build + " " + key // shares with itself only
 	}
-	rec, shared, err := s.fly(ctx, name, log, func(ctx context.Context, log *Log) (cache.Record, error) {
+	rec, err := s.fly(ctx, name, o.Build, log, func(ctx context.Context, log *Log) (cache.Record, error) {
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
@@ -199,7 +199,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 			return cache.Record{}, ctx.Err()
 		}
 		if !o.NoCache {
-			if rec, ok := s.cache.Get(key, o.Build); ok { // finished between the look-up and the flight
+			if rec, ok := s.cache.Get(key, pin(name)); ok { // finished between the look-up and the flight
 				return rec, nil
 			}
 		}
@@ -210,13 +210,10 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 		}
 		rec := cache.Record{Key: key, Parents: parents, Kind: graph.Kind(step.Op), About: step.About,
 			Layer: l.DiffID, Size: l.Size, Created: time.Now()}
-		return rec, s.cache.Put(rec, o.Build)
+		return rec, s.cache.Put(rec, pin(name))
 	})
 	if err != nil {
 		return Result{}, err
-	}
-	if shared {
-		s.cache.Get(key, o.Build) // pins it for this build too
 	}
 	return made(work, rec, false), nil
 }

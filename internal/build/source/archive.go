@@ -3,7 +3,6 @@ package source
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -102,20 +101,24 @@ func Read(ctx context.Context, r io.Reader, dir string, o Owners) (_ *Archive, e
 // New makes an archive without files.
 func New() *Archive { return &Archive{root: newDir("/", "")} }
 
-// Single makes an archive with one file in its root.
-func Single(dir, name string, content []byte, mode fs.FileMode) (*Archive, error) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: int64(mode.Perm()), Format: tar.FormatPAX}); err != nil {
+// File makes an archive with one file in its root, read from r.
+func File(dir, name string, r io.Reader, mode fs.FileMode, modTime time.Time) (_ *Archive, err error) {
+	a := New()
+	if a.spool, err = spool(dir); err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(content); err != nil {
+	l := &loader{a: a, w: bufio.NewWriterSize(a.spool, 1<<20), buf: make([]byte, 128<<10)}
+	n := &node{Entry: Entry{Path: "/" + name, Name: name, Mode: mode.Perm(), ModTime: modTime}}
+	if err = l.store(n, r); err == nil {
+		err = l.w.Flush()
+	}
+	if err != nil {
+		a.Close()
 		return nil, err
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return Read(context.Background(), &b, dir, Root)
+	a.root.children[name] = n
+	a.count = 1
+	return a, nil
 }
 
 // Close frees the spool.
@@ -368,4 +371,10 @@ func ReadFile(t Tree, name string, limit int64) ([]byte, error) {
 	}
 	defer r.Close()
 	return io.ReadAll(r)
+}
+
+// IsTar tells whether r begins with a tar header.
+func IsTar(r io.Reader) bool {
+	_, err := tar.NewReader(r).Next()
+	return err == nil
 }

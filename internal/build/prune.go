@@ -1,0 +1,169 @@
+package build
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/build"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"tare/internal/base/event"
+	"tare/internal/base/fault"
+	"tare/internal/base/filter"
+	"tare/internal/build/cache"
+)
+
+// Cache lists the cache's records, oldest first.
+func (s *Service) Cache() ([]build.CacheRecord, error) {
+	used := s.layersOfImages()
+	list := s.cache.List()
+	out := make([]build.CacheRecord, 0, len(list))
+	for _, r := range list {
+		out = append(out, s.describe(r, used))
+	}
+	return out, nil
+}
+
+// layersOfImages is the set of layers that images have; removing their records frees nothing.
+func (s *Service) layersOfImages() map[digest.Digest]bool {
+	used := map[digest.Digest]bool{}
+	for _, img := range s.cfg.Images.List() {
+		for _, l := range img.Layers {
+			used[l.DiffID] = true
+		}
+	}
+	return used
+}
+
+func (s *Service) describe(r cache.Status, used map[digest.Digest]bool) build.CacheRecord {
+	last := r.Used
+	out := build.CacheRecord{ID: r.Key, Parents: r.Parents, Type: "regular", Description: r.About, InUse: r.InUse,
+		Shared: r.Layer != "" && used[r.Layer], Size: r.Size, CreatedAt: r.Created, LastUsedAt: &last, UsageCount: r.Uses}
+	switch r.Kind {
+	case "mount":
+		out.Type = "exec.cachemount"
+		out.Size = diskUsage(filepath.Join(s.mounts(), r.Key))
+	case "image":
+		out.Type = "internal"
+	}
+	return out
+}
+
+// diskUsage is the bytes that a folder takes.
+func diskUsage(dir string) (n int64) {
+	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil && unix.Lstat(p, &st) == nil && d.Type().IsRegular() {
+			n += st.Blocks * 512
+		}
+		return nil
+	})
+	return n
+}
+
+// Prune removes the records that match and no build uses; without all, those stay that images share and that
+// are internal. It returns their ids and the bytes won.
+func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string, int64, error) {
+	if err := f.Only("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"); err != nil {
+		return nil, 0, err
+	}
+	match, err := matcher(f)
+	if err != nil {
+		return nil, 0, err
+	}
+	used := s.layersOfImages()
+	var ids []string
+	var won int64
+	for _, r := range s.cache.List() {
+		if err := ctx.Err(); err != nil {
+			return ids, won, err
+		}
+		d := s.describe(r, used)
+		if d.InUse || !all && (d.Shared || d.Type == "internal") || !match(d) || !s.cache.Remove(r.Key) {
+			continue
+		}
+		if r.Kind == "mount" {
+			if err := os.RemoveAll(filepath.Join(s.mounts(), r.Key)); err != nil {
+				return ids, won, err
+			}
+		}
+		ids = append(ids, d.ID)
+		if !d.Shared {
+			won += d.Size
+		}
+	}
+	if _, err := s.cfg.Images.Sweep(ctx); err != nil {
+		return ids, won, err
+	}
+	if s.cfg.Bus != nil {
+		s.cfg.Bus.Publish(event.Event{Type: "builder", Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(won, 10)}})
+	}
+	return ids, won, nil
+}
+
+// matcher turns the filters into a test.
+func matcher(f filter.Args) (func(build.CacheRecord) bool, error) {
+	cut := time.Now()
+	for _, key := range []string{"until", "unused-for"} {
+		for _, v := range f[key] {
+			t, err := moment(v)
+			if err != nil {
+				return nil, err
+			}
+			if t.Before(cut) {
+				cut = t
+			}
+		}
+	}
+	flags := map[string]bool{}
+	for _, key := range []string{"inuse", "shared", "private"} {
+		if f.Has(key) {
+			on, err := f.Bool(key, true)
+			if err != nil {
+				return nil, err
+			}
+			flags[key] = on
+		}
+	}
+	return func(r build.CacheRecord) bool {
+		for key, got := range map[string]bool{"inuse": r.InUse, "shared": r.Shared, "private": !r.Shared} {
+			if want, ok := flags[key]; ok && want != got {
+				return false
+			}
+		}
+		return r.LastUsedAt.Before(cut) &&
+			f.Match("id", func(v string) bool { return strings.HasPrefix(r.ID, v) }) &&
+			f.Match("type", func(v string) bool { return r.Type == v }) &&
+			f.Match("description", func(v string) bool { return strings.Contains(r.Description, v) }) &&
+			f.Match("parent", func(v string) bool {
+				for _, p := range r.Parents {
+					if strings.HasPrefix(p, v) {
+						return true
+					}
+				}
+				return false
+			})
+	}, nil
+}
+
+// moment reads a duration before now, a Unix time or a date.
+func moment(v string) (time.Time, error) {
+	if d, err := time.ParseDuration(v); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+		return time.Unix(n, 0), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, v, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fault.Invalid("invalid filter 'until=%s': no duration and no time", v)
+}

@@ -1,0 +1,150 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"tare/internal/base/fault"
+	"tare/internal/base/ids"
+	"tare/internal/base/progress"
+	"tare/internal/build/graph"
+	"tare/internal/build/solve"
+	"tare/internal/image"
+)
+
+// Build runs the request and returns the image's id. A broken Dockerfile is Invalid and
+// its message has file, line and the line's text. A RUN that fails is an *ExitError.
+func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Digest, error) {
+	names, err := parseTags(req.Tags)
+	if err != nil {
+		return "", err
+	}
+	platform, err := parsePlatform(req.Platform, s.cfg.Host)
+	if err != nil {
+		return "", err
+	}
+	files, dockerfile, text, err := s.readContext(ctx, &req)
+	if err != nil {
+		return "", err
+	}
+	id := "build " + ids.New()
+	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}}
+	defer s.finish(id, w)
+	o := &serial{out: out}
+	g, err := s.graph(ctx, &req, platform, dockerfile, text, id, o)
+	if err != nil {
+		return "", err
+	}
+	w.graph = g
+	o.Stream(notes(g))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	run := s.solve.Start(ctx, g, w, solve.Options{Build: id, NoCache: req.NoCache})
+	n := narrator{g: g, run: run, out: o}
+	n.tell(ctx)
+	if step, err := run.Wait(); err != nil {
+		n.failed(step)
+		return "", err
+	}
+	img, err := s.export(g, run, &req, id, names)
+	if err != nil {
+		return "", err
+	}
+	n.done(img, names)
+	return img.ID, nil
+}
+
+// graph parses the Dockerfile, finds the base images and makes the steps.
+func (s *Service) graph(ctx context.Context, req *Request, platform ocispec.Platform, name string, text []byte, id string, o *serial) (*graph.Graph, error) {
+	f, err := graph.Parse(name, text)
+	if err != nil {
+		return nil, err
+	}
+	opt := graph.Options{Args: req.BuildArgs, Target: req.Target, Platform: platform, Host: s.cfg.Host, Network: req.Network,
+		Hosts: req.ExtraHosts, ShmSize: req.ShmSize, Ulimits: req.Ulimits,
+		Limits: graph.Limits{Memory: req.Memory, CPUShares: req.CPUShares, CPUPeriod: req.CPUPeriod, CPUQuota: req.CPUQuota, CPUSetCPUs: req.CPUSetCPUs}}
+	if opt.ShmSize == 0 {
+		opt.ShmSize = s.cfg.ShmSize
+	}
+	wanted, err := f.Bases(opt)
+	if err != nil {
+		return nil, err
+	}
+	b := &bases{s: s, ctx: ctx, req: req, holder: id, found: map[[2]string]*image.Image{}, sink: func(u progress.Update) {
+		o.Status(u.ID, u.Action, u.Current, u.Total)
+	}}
+	if err := b.fetch(wanted); err != nil {
+		return nil, err
+	}
+	return f.Graph(opt, b.resolve)
+}
+
+// finish lets go of what the build used, once no step of it runs on for another build.
+func (s *Service) finish(id string, w *worker) {
+	s.cache.Unpin(id)
+	s.cfg.Images.Release(id)
+	go w.close()
+}
+
+// parseTags checks all names before any work is done.
+func parseTags(tags []string) ([]reference.NamedTagged, error) {
+	var out []reference.NamedTagged
+	seen := map[string]bool{}
+	for _, t := range tags {
+		if t == "" {
+			continue
+		}
+		ref, err := reference.ParseNormalizedNamed(t)
+		if err != nil {
+			return nil, fault.Invalid("invalid argument %q for \"-t, --tag\" flag: %w", t, err)
+		}
+		if _, ok := ref.(reference.Canonical); ok {
+			return nil, fault.Invalid("build tag cannot contain a digest")
+		}
+		named := reference.TagNameOnly(ref).(reference.NamedTagged)
+		if !seen[named.String()] {
+			seen[named.String()] = true
+			out = append(out, named)
+		}
+	}
+	return out, nil
+}
+
+// notes are the parser's warnings and the build args that nobody asked for.
+func notes(g *graph.Graph) string {
+	var b strings.Builder
+	for _, w := range g.Warnings {
+		fmt.Fprintf(&b, "[Warning] %s\n", w)
+	}
+	if len(g.UnusedArgs) > 0 {
+		fmt.Fprintf(&b, "[Warning] One or more build-args %v were not consumed\n", g.UnusedArgs)
+	}
+	return b.String()
+}
+
+// serial lets one caller at a time through to an Output.
+type serial struct {
+	mu  sync.Mutex // held while out is called
+	out Output
+}
+
+func (s *serial) Stream(text string) {
+	if text == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Stream(text)
+}
+
+func (s *serial) Status(id, action string, current, total int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Status(id, action, current, total)
+}
