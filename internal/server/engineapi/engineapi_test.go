@@ -272,7 +272,7 @@ func TestExec(t *testing.T) {
 	// A program that isn't there: told in the stream, on stderr.
 	_, br, res = d.hijacked("/exec/missing/start", `{}`, true)
 	out, _ := io.ReadAll(br)
-	if res.StatusCode != 101 || len(out) < 8 || out[0] != 2 || !strings.Contains(string(out), "cannot execute nope") {
+	if res.StatusCode != 101 || len(out) < 8 || out[0] != 2 || !strings.Contains(string(out), `exec: "nope"`) {
 		t.Errorf("answer %s: %q", res.Status, out)
 	}
 }
