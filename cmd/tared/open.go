@@ -83,14 +83,18 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	if err != nil {
 		return nil, fmt.Errorf("cannot recover the engine of %s: %w", cfg.DataRoot, err)
 	}
-	if bytes, err := store.Sweep(ctx); err != nil {
+	transfers := transfer.New(store, registries, bus)
+	builds, err := build.Open(ctx, build.Config{
+		DataRoot: cfg.DataRoot, CgroupParent: cgroupParent(cfg), Images: store, Layers: store.Layers, Puller: transfers,
+		Runtime: o.engine.Runtime(), Networks: o.networks, Bus: bus, ShmSize: cfg.ShmSize,
+	})
+	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	if bytes, err := store.Sweep(ctx); err != nil { // after all holds are taken
 		slog.Warn("cannot remove what nobody uses", "error", err)
 	} else if bytes > 0 {
 		slog.Info("removed what nobody used", "bytes", bytes)
-	}
-	builds, err := openBuilds(cfg, store, registries, o)
-	if err != nil {
-		return nil, errors.Join(err, o.close())
 	}
 	facts := host.Facts{
 		ID: id, Version: version, MinAPI: engineapi.MinVersion, MaxAPI: engineapi.MaxVersion, Config: cfg, Runtime: program,
@@ -98,7 +102,7 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	}
 	o.handler = engineapi.New(engineapi.Services{
 		Containers: o.engine.Containers, Execs: o.engine.Execs, Images: store, Archives: engineapi.Archives{Store: store},
-		Transfers: transfer.New(store, registries, bus), Registry: registries, Commits: o.engine.Commits,
+		Transfers: transfers, Registry: registries, Commits: o.engine.Commits,
 		Networks: o.networks, Volumes: o.engine.Volumes, Builds: builds, Events: bus,
 		Info: facts.Info, Version: facts.Engine,
 		Debugf: func(format string, args ...any) { slog.Debug(fmt.Sprintf(format, args...)) },
@@ -106,8 +110,12 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	return o, nil
 }
 
-func openBuilds(cfg *config.Config, store *image.Store, registries *imageregistry.Client, o *opened) (*build.Service, error) {
-	return &build.Service{}, nil
+// cgroupParent is where build steps run, beside the containers.
+func cgroupParent(cfg *config.Config) string {
+	if cfg.CgroupParent != "" {
+		return cfg.CgroupParent
+	}
+	return "/tare/" + cfg.Instance()
 }
 
 // runProgram finds tare-run beside this program, then in PATH.

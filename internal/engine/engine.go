@@ -93,6 +93,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}, nil
 }
 
+// Runtime is the engine's lasting connection to the supervisor, for the builder's steps.
+func (e *Engine) Runtime() *supervisor.Link { return e.link }
+
 // Close ends the engine's own work. Containers, their supervisor and their networks go on.
 func (e *Engine) Close() error {
 	e.health.Close()
