@@ -28,6 +28,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -147,7 +148,7 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 		defer unix.Close(dir)
 		sys.UseCgroupFD, sys.CgroupFD = true, dir
 	}
-	argv := []string{stageName, p.Title, mode, count(len(stdio.Keep))}
+	argv := []string{stageName, p.Title, mode, strconv.Itoa(len(stdio.Keep))}
 	attr := &syscall.ProcAttr{Dir: "/", Env: stageEnv, Files: fds, Sys: sys}
 	spawn := func() (err error) {
 		proc.Pid, err = syscall.ForkExec(program, argv, attr)
@@ -175,8 +176,6 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 	}
 	return proc, nil
 }
-
-func count(n int) string { return string(rune('0' + min(n, 9))) }
 
 func fdOr(f *os.File, otherwise int) uintptr {
 	if f == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"runtime"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,8 @@ func StageMain() {
 	if !isStage() {
 		return
 	}
-	s := &stage{sync: syncFD, listener: listenFD, root: -1, master: -1, detached: os.Args[2] == "d", keep: int(os.Args[3][0] - '0')}
+	s := &stage{sync: syncFD, listener: listenFD, root: -1, master: -1, detached: os.Args[2] == "d"}
+	s.keep, _ = strconv.Atoi(os.Args[3])
 	at, err := s.run()
 	s.fail(at, err)
 }

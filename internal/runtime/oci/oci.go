@@ -1,2 +1,176 @@
-// Package oci is the OCI runtime command line of tare-run.
+// Package oci is the OCI runtime command line of tare-run, with the commands and
+// flags that engines know from runc.
+//
+// A container's state is a folder below --root, named by its id:
+//
+//	state.json   what `state` tells, and the start time of its init, against reused pids
+//	config.json  the spec as it was when the container was created
+//	start.sock   there, as long as the container waits for start: its init listens on it
+//
+// Nothing of tare-run stays behind for a container; its init is the child of
+// whoever adopts it. Failures go to --log in the form that engines parse, and to stderr.
 package oci
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"tare/internal/base/fault"
+	"tare/internal/runtime/launch"
+)
+
+// DefaultRoot is where states are kept without --root.
+const DefaultRoot = "/run/tare-run"
+
+// global are the flags before the command.
+type global struct {
+	root      string
+	log       string
+	logFormat string
+	stdin     *os.File
+	stdout    io.Writer
+	stderr    io.Writer
+}
+
+// command runs with the arguments after its name and returns the exit code.
+type command struct {
+	name  string
+	usage string
+	run   func(g *global, fs *flag.FlagSet, args []string) (int, error)
+}
+
+func commands() []command {
+	return []command{
+		{"create", "create [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N] ID", create},
+		{"start", "start ID", start},
+		{"run", "run [-b BUNDLE] [-d] [--keep] [--console-socket S] [--pid-file F] [--preserve-fds N] ID", run},
+		{"exec", "exec [-t] [-e K=V] [--cwd D] [-u UID[:GID]] [-d] [-p process.json] ID COMMAND [ARG…]", execute},
+		{"state", "state ID", state},
+		{"kill", "kill [-a] ID [SIGNAL]", kill},
+		{"delete", "delete [-f] ID", remove},
+		{"list", "list [-q] [-f table|json]", list},
+		{"ps", "ps [-f table|json] ID", ps},
+		{"pause", "pause ID", pause},
+		{"resume", "resume ID", resume},
+		{"update", "update [-r FILE] [--memory N] [--cpu-quota N] … ID", update},
+		{"spec", "spec [-b BUNDLE]", spec},
+		{"plan", "plan BUNDLE", showPlan},
+		{"features", "features", features},
+	}
+}
+
+// Main is the command line; args[0] is the program. It returns the exit code.
+func Main(args []string, version string) int {
+	g := &global{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	fs := newFlags("tare-run", g)
+	fs.StringVar(&g.root, "root", DefaultRoot, "folder for the state of containers; should be a tmpfs")
+	fs.StringVar(&g.log, "log", "", "file for errors, besides stderr")
+	fs.StringVar(&g.logFormat, "log-format", "text", "text or json")
+	fs.Bool("debug", false, "accepted; there is nothing more to tell")
+	systemd := fs.Bool("systemd-cgroup", false, "refused: cgroups are made directly")
+	rootless := fs.String("rootless", "auto", "auto or false")
+	showVersion := fs.Bool("version", false, "print the version")
+	fs.BoolVar(showVersion, "v", false, "print the version")
+	fs.Usage = func() { usage(g) }
+	if err := fs.Parse(args[1:]); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	switch {
+	case *showVersion:
+		fmt.Fprintf(g.stdout, "tare-run version %s\nspec: %s\n", version, specs.Version)
+		return 0
+	case *systemd:
+		return g.fail(fault.Unsupported("--systemd-cgroup is not supported by this runtime"))
+	case *rootless == "true":
+		return g.fail(fault.Unsupported("--rootless is not supported by this runtime"))
+	case fs.NArg() == 0 || fs.Arg(0) == "help":
+		usage(g)
+		return 0
+	}
+	for _, c := range commands() {
+		if c.name != fs.Arg(0) {
+			continue
+		}
+		sub := newFlags(c.name, g)
+		sub.Usage = func() {
+			fmt.Fprintln(g.stderr, "usage: tare-run", c.usage)
+			sub.PrintDefaults()
+		}
+		code, err := c.run(g, sub, fs.Args()[1:])
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		if err != nil {
+			return g.fail(err)
+		}
+		return code
+	}
+	return g.fail(fault.Invalid("unknown command %q", fs.Arg(0)))
+}
+
+func newFlags(name string, g *global) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(g.stderr)
+	return fs
+}
+
+func usage(g *global) {
+	fmt.Fprintln(g.stderr, "usage: tare-run [--root DIR] [--log FILE] [--log-format text|json] COMMAND")
+	for _, c := range commands() {
+		fmt.Fprintln(g.stderr, "  "+c.usage)
+	}
+	fmt.Fprintln(g.stderr, "  supervise …")
+}
+
+// fail reports an error and returns the exit code: 127 or 126 if the program could not be executed.
+func (g *global) fail(err error) int {
+	fmt.Fprintln(g.stderr, "tare-run:", err)
+	if g.log != "" {
+		if f, ferr := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); ferr == nil {
+			now := time.Now().Format(time.RFC3339)
+			if g.logFormat == "json" {
+				b, _ := json.Marshal(map[string]string{"level": "error", "msg": err.Error(), "time": now})
+				f.Write(append(b, '\n'))
+			} else {
+				fmt.Fprintf(f, "time=%q level=error msg=%q\n", now, err.Error())
+			}
+			f.Close()
+		}
+	}
+	var exec *launch.ExecError
+	if errors.As(err, &exec) {
+		return exec.Code()
+	}
+	return 1
+}
+
+// parse reads flags and wants between low and high further arguments (high < 0: any number).
+func parse(fs *flag.FlagSet, args []string, low, high int) error {
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fault.Invalid("%s: %w", fs.Name(), err)
+	}
+	if n := fs.NArg(); n < low || (high >= 0 && n > high) {
+		fs.Usage()
+		return fault.Invalid("%s: wrong number of arguments", fs.Name())
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,21 @@
+// tare-run is the OCI runtime command line and, as `tare-run supervise`, the
+// parent of an engine's containers.
+package main
+
+import (
+	"os"
+
+	"tare/internal/runtime/launch"
+	"tare/internal/runtime/oci"
+	"tare/internal/runtime/supervise"
+)
+
+var version = "dev"
+
+func main() {
+	launch.StageMain()
+	if len(os.Args) > 1 && os.Args[1] == "supervise" {
+		os.Exit(supervise.Main(os.Args[2:]))
+	}
+	os.Exit(oci.Main(os.Args, version))
+}
