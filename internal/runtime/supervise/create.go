@@ -42,19 +42,19 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	}
 	p := &c.init
 	p.c = c
-	if p.log, err = openLog(req.ID, req.Stdio.Log, complain); err != nil {
-		return err
-	}
 	if err = c.group.Create(spec.Linux.Resources); err == nil {
 		err = p.launch(compiled, 0, req.Stdio, spec.Process.User.UID)
 	}
 	if err != nil {
-		p.log.close(time.Now())
 		_ = c.group.Remove()
 		return err
 	}
 	p.waiting = r
 	s.containers[c.id] = c
+	// While the child is at work; it writes nothing before it is started.
+	if p.log, err = openLog(req.ID, req.Stdio.Log, complain); err != nil {
+		p.fail(err)
+	}
 	s.specs.put(c.id, spec)
 	s.restLater()
 	return nil

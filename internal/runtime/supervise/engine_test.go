@@ -49,6 +49,7 @@ func victimMain() int {
 func TestKilledEngine(t *testing.T) {
 	r := newRig(t)
 	steady := r.create(stdio(), "sh", "-c", "while :; do echo x; sleep 0.01; done").start()
+	before := r.descriptors()
 	rounds := 30
 	if testing.Short() {
 		rounds = 8
@@ -104,6 +105,7 @@ func TestKilledEngine(t *testing.T) {
 		})
 	}
 	t.Logf("met: %v", seen)
+	eventually(t, "no descriptor is left", func() bool { return r.descriptors() == before })
 	if st, err := r.State(r.ctx(), steady.ID); err != nil || st.Status != runtime.Running || st.Pid != steady.pid {
 		t.Errorf("the other container: %+v, %v", st, err)
 	}

@@ -144,6 +144,9 @@ func (p *process) receive() {
 // fail notes why the process never ran. Its end, which is near, does the rest.
 func (p *process) fail(err error) {
 	p.s().loop.close(&p.sync)
+	if p.failure != nil {
+		return
+	}
 	p.failure = wire.FromError(err)
 	var failed *launch.ExecError
 	if errors.As(err, &failed) {

@@ -9,19 +9,37 @@ import (
 	"testing"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"tare/internal/runtime"
 	"tare/internal/runtime/wire"
 )
 
-// weight returns the supervisor's proportional set size in KiB, once it has given back what it does not need.
-func (r *rig) weight() int {
+// proc returns the path of a file in the supervisor's folder in /proc.
+func (r *rig) proc(name string) string {
 	r.t.Helper()
 	pid, err := os.ReadFile(filepath.Join(r.opts.ExecRoot, wire.PidName))
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return filepath.Join("/proc", strings.TrimSpace(string(pid)), name)
+}
+
+// descriptors returns how many the supervisor has open.
+func (r *rig) descriptors() int {
+	r.t.Helper()
+	entries, err := os.ReadDir(r.proc("fd"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// weight returns the supervisor's proportional set size in KiB, once it has given back what it does not need.
+func (r *rig) weight() int {
+	r.t.Helper()
 	read := func() (pss int) {
-		data, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/smaps_rollup")
+		data, err := os.ReadFile(r.proc("smaps_rollup"))
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -89,6 +107,23 @@ func BenchmarkRun(b *testing.B) {
 		c := r.create(runtime.Stdio{Log: runtime.Log{Driver: "none"}}, "true").start()
 		c.exit()
 		if err := r.Delete(r.ctx(), c.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkExec is an exec of a program that does nothing, until its exit is known.
+func BenchmarkExec(b *testing.B) {
+	r := newRig(b)
+	c := r.create(runtime.Stdio{Log: runtime.Log{Driver: "none"}}, "sleep", "600").start()
+	for i := 0; b.Loop(); i++ {
+		ref := runtime.Ref{Container: c.ID, Exec: fmt.Sprint(i)}
+		_, _, err := r.Exec(r.ctx(), runtime.Exec{Ref: ref, Process: specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.wait(ref)
+		if err := r.Collect(r.ctx(), ref); err != nil {
 			b.Fatal(err)
 		}
 	}
