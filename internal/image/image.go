@@ -248,14 +248,15 @@ func (s *Store) Lower(img *Image) ([]string, error) { return s.LowerOf(img.Confi
 // LowerOf does the same for a list of diffIDs, bottom first (a build's state between steps). There is always at least one folder.
 func (s *Store) LowerOf(diffIDs []digest.Digest) ([]string, error) { return s.Layers.Chain(diffIDs) }
 
-// publish tells the bus what happened to an image.
-func (s *Store) publish(action string, id digest.Digest, name string, labels map[string]string) {
+// Announce publishes what happened to an image: Docker's action, and the name it happened to (or the id). The store itself
+// announces tag, untag and delete; whoever pulls, pushes, loads, saves or imports announces that.
+func (s *Store) Announce(action string, img *Image, name string) {
 	attrs := map[string]string{}
-	for k, v := range labels {
+	for k, v := range img.Config.Config.Labels {
 		attrs[k] = v
 	}
 	attrs["name"] = name
-	s.bus.Publish(event.Event{Type: "image", Action: action, ID: id.String(), Attributes: attrs})
+	s.bus.Publish(event.Event{Type: "image", Action: action, ID: img.ID.String(), Attributes: attrs})
 }
 
 // byPrefix finds the one image whose id begins with ref.

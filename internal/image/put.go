@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"tare/internal/base/fault"
 	"tare/internal/image/blob"
@@ -36,7 +39,18 @@ func (s *Store) Tag(ref string, name reference.NamedTagged) error {
 	if err := s.update(func(next *state) error { return next.point(name, key) }); err != nil {
 		return fmt.Errorf("cannot tag %s: %w", reference.FamiliarString(name), err)
 	}
-	s.publish("tag", img.ID, reference.FamiliarString(name), img.Config.Config.Labels)
+	s.Announce("tag", img, reference.FamiliarString(name))
+	return nil
+}
+
+// Name is Tag for an image that was just stored; no event is published.
+func (s *Store) Name(img *Image, tag reference.NamedTagged) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	err := s.update(func(next *state) error { return next.point(tag, rootKey{img.Target.Digest, img.Manifest.Digest}) })
+	if err != nil {
+		return fmt.Errorf("cannot name %s: %w", reference.FamiliarString(tag), err)
+	}
 	return nil
 }
 
@@ -45,6 +59,9 @@ func (st *state) point(tag reference.NamedTagged, key rootKey) error {
 	plain, err := reference.WithTag(reference.TrimNamed(tag), tag.Tag())
 	if err != nil {
 		return fault.Invalid("%w", err)
+	}
+	if st.roots[key] == nil {
+		return fault.NotFound("No such image: %s", key.target)
 	}
 	st.names[plain.String()] = name{ref: plain, root: key, since: time.Now()}
 	st.revive(st.roots[key].image)
@@ -68,6 +85,26 @@ func (s *Store) Put(config *Config, layers []layer.Layer, names ...reference.Nam
 	c := *config
 	c.RootFS.Type = "layers"
 	c.RootFS.DiffIDs = make([]digest.Digest, len(layers))
+	for i, l := range layers {
+		c.RootFS.DiffIDs[i] = l.DiffID
+	}
+	data, err := json.Marshal(&c)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode config: %w", err)
+	}
+	img, err := s.PutConfig(data, layers, names...)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		s.Announce("tag", img, reference.FamiliarString(n))
+	}
+	return img, nil
+}
+
+// PutConfig is Put for a config in the very bytes that make the image's id; its diffIDs have to be
+// the layers'. No tag events are published.
+func (s *Store) PutConfig(data []byte, layers []layer.Layer, names ...reference.NamedTagged) (*Image, error) {
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageManifest,
@@ -77,13 +114,9 @@ func (s *Store) Put(config *Config, layers []layer.Layer, names ...reference.Nam
 		if l.Blob == "" {
 			return nil, fault.Internal("layer %s has no compressed blob", l.DiffID)
 		}
-		c.RootFS.DiffIDs[i] = l.DiffID
 		m.Layers[i] = ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Blob, Size: l.BlobSize}
 	}
-	data, err := json.Marshal(&c)
-	if err != nil {
-		return nil, fmt.Errorf("cannot encode config: %w", err)
-	}
+	var err error
 	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Size: int64(len(data))}
 	if m.Config.Digest, err = s.Blobs.Put(data); err != nil {
 		return nil, err
@@ -96,6 +129,11 @@ func (s *Store) Put(config *Config, layers []layer.Layer, names ...reference.Nam
 		return nil, err
 	}
 	img, err := s.put(d, func(next *state, r *root) error {
+		for i, l := range layers {
+			if r.config.RootFS.DiffIDs[i] != l.DiffID {
+				return fault.Invalid("layer %d has diffID %s, the config says %s", i, l.DiffID, r.config.RootFS.DiffIDs[i])
+			}
+		}
 		for _, n := range names {
 			if err := next.point(n, r.key()); err != nil {
 				return err
@@ -106,10 +144,22 @@ func (s *Store) Put(config *Config, layers []layer.Layer, names ...reference.Nam
 	if err != nil {
 		return nil, fmt.Errorf("cannot store image: %w", err)
 	}
-	for _, n := range names {
-		s.publish("tag", img.ID, reference.FamiliarString(n), img.Config.Config.Labels)
-	}
 	return img, nil
+}
+
+// Unpack makes the layers of the manifest or index d from its blobs, all of which are stored; it is what PutManifest wants
+// done. It returns the image's id and its layers' diffIDs.
+func (s *Store) Unpack(ctx context.Context, d ocispec.Descriptor) (id digest.Digest, diffIDs []digest.Digest, err error) {
+	r, err := s.resolve(d, "")
+	if err != nil {
+		return "", nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.NumCPU())
+	for i, diffID := range r.config.RootFS.DiffIDs {
+		group.Go(func() error { return s.unpackBlob(ctx, r.layers[i], diffID) })
+	}
+	return r.image, slices.Clone(r.config.RootFS.DiffIDs), group.Wait()
 }
 
 // PutManifest makes the manifest or index d, whose blobs are stored and layers unpacked, known, and points name at

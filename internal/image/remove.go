@@ -149,7 +149,7 @@ func (r *removal) untag(refs []string) ([]Removed, error) {
 	}
 	for _, full := range refs {
 		r.done = append(r.done, Removed{Untagged: reference.FamiliarString(r.st.names[full].ref)})
-		r.s.publish("untag", r.img.ID, r.img.ID.String(), r.img.Config.Config.Labels)
+		r.s.Announce("untag", r.img, r.img.ID.String())
 	}
 	return r.done, nil
 }
@@ -182,14 +182,14 @@ func (r *removal) delete(refs []string) ([]Removed, error) {
 	}
 	for _, full := range refs {
 		r.done = append(r.done, Removed{Untagged: reference.FamiliarString(r.st.names[full].ref)})
-		r.s.publish("untag", r.img.ID, r.img.ID.String(), r.img.Config.Config.Labels)
+		r.s.Announce("untag", r.img, r.img.ID.String())
 	}
 	r.done = append(r.done, Removed{Deleted: r.img.ID.String()})
 	layers, _, err := r.s.free(gone)
 	for _, d := range layers {
 		r.done = append(r.done, Removed{Deleted: d.String()})
 	}
-	r.s.publish("delete", r.img.ID, r.img.ID.String(), r.img.Config.Config.Labels)
+	r.s.Announce("delete", r.img, r.img.ID.String())
 	return r.done, err
 }
 
@@ -258,6 +258,31 @@ func (s *Store) reached() map[digest.Digest]bool {
 		}
 	}
 	return keep
+}
+
+// Discard deletes those of the given blobs and layers that no name and no hold reaches: what a load or
+// pull brought in and could not use.
+func (s *Store) Discard(ids ...digest.Digest) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	keep := s.reached()
+	for _, d := range ids {
+		if keep[d] {
+			continue
+		}
+		if l, err := s.Layers.Get(d); err == nil {
+			if err := s.Layers.Remove(d); err != nil {
+				return err
+			}
+			if _, err := s.freeBlob(keep, l.Blob); err != nil {
+				return err
+			}
+		}
+		if _, err := s.freeBlob(keep, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropHidden forgets images that were removed by force and that nobody holds any more. The caller holds s.change.

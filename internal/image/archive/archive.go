@@ -1,29 +1,46 @@
-// Package archive moves images in and out of tar files: docker-archive
-// (`docker save`: manifest.json, repositories) and OCI layouts in one file that is both, as Docker 25 and newer write it.
+// Package archive moves images in and out of tar files.
+//
+//	docker-archive   manifest.json names config and layer tars (`docker save`, skopeo, podman, kaniko)
+//	OCI archive      an OCI image layout in a tar: index.json, blobs/
+//	root tar         the files of one root file system (import)
+//
+// Save writes one file that is both archives, as Docker 25 and newer do. Blobs and manifests are those of the
+// store, byte for byte, so what is loaded elsewhere has the same digests. Load reads either, in any order of
+// entries and from a pipe: blobs go into the blob store and layer tars into the layer store as they
+// come by. Every digest is verified; what a failed load brought in is removed.
 package archive
 
 import (
-	"context"
-	"io"
+	"encoding/json"
 
-	"github.com/distribution/reference"
-
-	"tare/internal/base/fault"
-	"tare/internal/base/progress"
-	"tare/internal/image"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Save streams images to w; layers that several share are written once.
-func Save(ctx context.Context, s *image.Store, refs []string, w io.Writer) error {
-	return fault.Unsupported("")
+// Names in an archive.
+const (
+	manifestFile     = "manifest.json"
+	repositoriesFile = "repositories"
+	blobFolder       = "blobs"
+)
+
+// annotationName is containerd's annotation for a full name; ref.name is then the tag only.
+const annotationName = "io.containerd.image.name"
+
+// item is one image in manifest.json.
+type item struct {
+	Config   string   `json:"Config"`
+	RepoTags []string `json:"RepoTags"`
+	Layers   []string `json:"Layers"`
 }
 
-// Load reads either form, compressed or not, and returns the loaded images' names (or ids where they have none).
-func Load(ctx context.Context, s *image.Store, r io.Reader, p progress.Sink) ([]string, error) {
-	return nil, fault.Unsupported("")
+// blobName is where a blob lies in an archive.
+func blobName(d digest.Digest) string {
+	return blobFolder + "/" + d.Algorithm().String() + "/" + d.Encoded()
 }
 
-// Import makes a one-layer image from a root file system tar, compressed or not.
-func Import(ctx context.Context, s *image.Store, r io.Reader, config *image.Config, name reference.NamedTagged, p progress.Sink) (*image.Image, error) {
-	return nil, fault.Unsupported("")
+// layout is the content of oci-layout.
+func layout() []byte {
+	data, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	return data
 }
