@@ -166,3 +166,42 @@ func TestCallsEndWithTheConnection(t *testing.T) {
 		t.Errorf("%v %v", all, err)
 	}
 }
+
+// TestSignalsToTheSupervisor holds that it lives while it has containers.
+func TestSignalsToTheSupervisor(t *testing.T) {
+	r := newRig(t)
+	b := r.create(stdio(), "sh", "-c", "trap 'exit 9' HUP; echo up; while :; do sleep 0.01; done").start()
+	data, err := os.ReadFile(filepath.Join(r.opts.ExecRoot, wire.PidName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGINT, unix.SIGTERM} {
+		if err := unix.Kill(pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "it was asked to end", func() bool {
+		said, _ := os.ReadFile(r.opts.LogFile)
+		return strings.Contains(string(said), "1 containers are left")
+	})
+	// The container did not inherit a signal that is ignored.
+	eventually(t, "output", func() bool { return b.logged() == "up\n" })
+	if err := r.Signal(r.ctx(), b.ref, int(unix.SIGHUP)); err != nil {
+		t.Fatal(err)
+	}
+	if e := b.exit(); e.Code != 9 {
+		t.Errorf("exit: %+v", e)
+	}
+	if err := r.Delete(r.ctx(), b.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-r.Done()
+	r.connect()
+}

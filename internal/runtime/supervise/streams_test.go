@@ -340,3 +340,31 @@ func TestOrphansWithTheHostsPids(t *testing.T) {
 	}
 	eventually(t, "the orphan is killed and collected", func() bool { return unix.Kill(orphan, 0) == unix.ESRCH })
 }
+
+// TestFullDiskHoldsNobodyUp has a container write much more than its log's disk takes.
+func TestFullDiskHoldsNobodyUp(t *testing.T) {
+	r := newRig(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	io := stdio()
+	io.Log.Path = dir + "/json.log"
+	b := r.create(io, "seq", "100000")
+	s := b.attach("", false)
+	b.start()
+	out, err := frames(s)
+	if err != nil || strings.Count(out[1], "\n") != 100000 {
+		t.Errorf("a client got %d lines, %v", strings.Count(out[1], "\n"), err)
+	}
+	if e := b.exit(); e.Code != 0 {
+		t.Errorf("exit: %+v", e)
+	}
+	if n := strings.Count(b.logged(), "\n"); n == 0 || n == 100000 {
+		t.Errorf("%d lines are in the log", n)
+	}
+	if said, _ := os.ReadFile(r.opts.LogFile); !strings.Contains(string(said), "no space left") {
+		t.Errorf("the supervisor's log says %q", said)
+	}
+}
