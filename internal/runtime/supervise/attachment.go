@@ -194,7 +194,7 @@ func (a *attachment) inputEnds() {
 	if !p.once {
 		return
 	}
-	if !a.gone {
+	if !a.gone || p.exec != "" { // nobody can attach to an exec a second time
 		p.stdin.end()
 		return
 	}
