@@ -180,6 +180,8 @@ type Files struct {
 	LogDriver string
 	Running   func() bool
 	Mounts    []container.MountPoint
+	// ReadonlyRootfs: nothing may be written outside Mounts.
+	ReadonlyRootfs bool
 	// Hold keeps the container from being removed until release is called.
 	Release func()
 }

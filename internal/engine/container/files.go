@@ -31,7 +31,7 @@ func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
 	dir := s.dir(e.id)
 	return &Files{
 		ID: e.id, Name: rec.Name, Config: rec.Config, ImageID: rec.Image, Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
-		Pid: rec.State.Pid, Terminal: rec.Config.Tty, LogPath: s.logPath(rec), LogDriver: rec.HostConfig.LogConfig.Type, Mounts: points(rec),
+		Pid: rec.State.Pid, Terminal: rec.Config.Tty, LogPath: s.logPath(rec), LogDriver: rec.HostConfig.LogConfig.Type, Mounts: points(rec), ReadonlyRootfs: rec.HostConfig.ReadonlyRootfs,
 		Running: func() bool {
 			e.mu.Lock()
 			defer e.mu.Unlock()
