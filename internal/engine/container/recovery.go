@@ -47,7 +47,8 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	for _, f := range r.then {
 		f()
 	}
-	s.monitor.work.Go(func() { s.monitor.watch(cfg.Runtime.Exits()) })
+	exits := cfg.Runtime.Exits()
+	s.monitor.work.Go(func() { s.monitor.watch(exits) })
 	r.restart()
 	return s, nil
 }
