@@ -9,22 +9,39 @@ import (
 	"tare/internal/base/fault"
 )
 
-// everyContainers are the rules that a container's own come before: the devices
-// that every container has, its ptys, and mknod, which opens nothing.
-var everyContainers = []string{
-	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm",
+// everyContainers come after a container's own rules: the devices that every
+// container has, its ptys, and mknod, which opens nothing.
+var everyContainers = func() []specs.LinuxDeviceCgroup {
+	n := func(v int64) *int64 { return &v }
+	return []specs.LinuxDeviceCgroup{
+		{Allow: true, Type: "c", Access: "m"}, {Allow: true, Type: "b", Access: "m"},
+		{Allow: true, Type: "c", Major: n(1), Minor: n(3), Access: "rwm"}, {Allow: true, Type: "c", Major: n(1), Minor: n(5), Access: "rwm"},
+		{Allow: true, Type: "c", Major: n(1), Minor: n(7), Access: "rwm"}, {Allow: true, Type: "c", Major: n(1), Minor: n(8), Access: "rwm"},
+		{Allow: true, Type: "c", Major: n(1), Minor: n(9), Access: "rwm"}, {Allow: true, Type: "c", Major: n(5), Minor: n(0), Access: "rwm"},
+		{Allow: true, Type: "c", Major: n(5), Minor: n(2), Access: "rwm"}, {Allow: true, Type: "c", Major: n(136), Access: "rwm"},
+	}
+}()
+
+func withEveryContainers(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
+	if last := rules[len(rules)-1]; last.Allow && (last.Type == "" || last.Type == "a") {
+		return rules // everything is allowed already
+	}
+	return append(rules[:len(rules):len(rules)], everyContainers...)
 }
 
-// devices writes the v1 rules, in their order. Without any, everything that the parent may is allowed.
+// devices sets a new group's rules, in their order. Without any, everything that the parent may is allowed.
 func (g *Group) devices(rules []specs.LinuxDeviceCgroup) error {
 	if len(rules) == 0 {
 		return nil
+	}
+	if g.host.V2 {
+		return devicesV2(g.dir(""), rules)
 	}
 	dir := g.dir("devices")
 	if dir == "" {
 		return fault.Invalid("this machine has no devices cgroup controller")
 	}
-	for _, r := range rules {
+	for _, r := range withEveryContainers(rules) {
 		text, err := deviceRule(r)
 		if err != nil {
 			return err
@@ -35,14 +52,6 @@ func (g *Group) devices(rules []specs.LinuxDeviceCgroup) error {
 		}
 		if err := write(dir, file, text); err != nil {
 			return fault.Internal("cannot write %s to %s/%s: %w", text, dir, file, err)
-		}
-	}
-	if last := rules[len(rules)-1]; last.Allow && (last.Type == "" || last.Type == "a") {
-		return nil
-	}
-	for _, text := range everyContainers {
-		if err := write(dir, "devices.allow", text); err != nil {
-			return fault.Internal("cannot write %s to %s/devices.allow: %w", text, dir, err)
 		}
 	}
 	return nil

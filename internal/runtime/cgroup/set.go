@@ -59,7 +59,7 @@ func (g *Group) apply(r *specs.LinuxResources, fresh bool) error {
 	for _, file := range slices.Sorted(maps.Keys(r.Unified)) {
 		w.put("", file, r.Unified[file])
 	}
-	if fresh && !g.host.V2 && w.err == nil {
+	if fresh && w.err == nil {
 		w.err = g.devices(r.Devices)
 	}
 	return w.err

@@ -82,9 +82,14 @@ type foreground struct {
 	output  chan struct{} // closed when all output was copied
 }
 
+// forwarded are the signals that people and process managers send. Others keep their default action.
+var forwarded = []os.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH,
+}
+
 func (f *foreground) begin(pidfd int, tty *os.File) {
 	f.signals = make(chan os.Signal, 64)
-	signal.Notify(f.signals)
+	signal.Notify(f.signals, forwarded...)
 	f.tty = tty
 	if tty != nil {
 		f.resize()
@@ -99,7 +104,6 @@ func (f *foreground) begin(pidfd int, tty *os.File) {
 	go func() {
 		for s := range f.signals {
 			switch sig := s.(syscall.Signal); sig {
-			case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
 			case unix.SIGWINCH:
 				f.resize()
 			default:
