@@ -79,7 +79,7 @@ func naive(p *specs.LinuxSeccomp, c call) uint32 {
 	}
 	fallback, _ := action(p.DefaultAction, p.DefaultErrnoRet)
 	unconditional, found := uint32(0), false
-	highest := uint32(0)
+	highest, named := uint32(0), false
 	for i := range p.Syscalls {
 		r := &p.Syscalls[i]
 		act, _ := action(r.Action, r.ErrnoRet)
@@ -88,7 +88,7 @@ func naive(p *specs.LinuxSeccomp, c call) uint32 {
 		}
 		for _, n := range r.Names {
 			if v, ok := table.numbers[n]; ok {
-				highest = max(highest, v)
+				highest, named = max(highest, v), true
 			}
 		}
 		if !slices.ContainsFunc(r.Names, func(n string) bool { return slices.Contains(names, n) }) {
@@ -119,7 +119,7 @@ func naive(p *specs.LinuxSeccomp, c call) uint32 {
 	if found {
 		return unconditional
 	}
-	if nr > highest && fallback&0xffff0000 == retErrno && len(p.Syscalls) > 0 {
+	if nr > highest && fallback&0xffff0000 == retErrno && named {
 		return retErrno | uint32(unix.ENOSYS)
 	}
 	return fallback
