@@ -3,6 +3,7 @@ package engineapi
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -42,5 +43,16 @@ func (d commitDoor) commit(w http.ResponseWriter, r *http.Request) error {
 
 // importConfig is the configuration that an import's parameters ask for.
 func importConfig(r *http.Request, p *ocispec.Platform) (*image.Config, error) {
-	return &image.Config{}, nil
+	c := &image.Config{}
+	if p != nil {
+		c.Platform = *p
+	}
+	if err := commit.Apply(&c.Config, r.Form["changes"]); err != nil {
+		return nil, err
+	}
+	if m := r.FormValue("message"); m != "" {
+		now := time.Now().UTC()
+		c.Created, c.History = &now, []ocispec.History{{Created: &now, Comment: m}}
+	}
+	return c, nil
 }

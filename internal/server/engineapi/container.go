@@ -52,6 +52,9 @@ func (d containerDoor) create(w http.ResponseWriter, r *http.Request) error {
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}
 	}
+	if sw := req.HostConfig.MemorySwappiness; sw != nil && *sw == -1 {
+		req.HostConfig.MemorySwappiness = nil // what the stock client sends for "not set"
+	}
 	p, err := parsePlatform(r.FormValue("platform"))
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func (d streamDoor) attach(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	connect(conn, sent, s, o.Stdin)
+	connect(conn, sent, s, o.Stdin, nil)
 	return nil
 }
 

@@ -21,7 +21,6 @@ import (
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
 	enginecontainer "tare/internal/engine/container"
-	"tare/internal/runtime/client"
 )
 
 // fakeExecs has the exec "e1" of `cat` and "missing", whose program isn't there.
@@ -33,7 +32,7 @@ func (f *fakeExecs) Create(_ context.Context, ref string, req container.ExecCrea
 func (f *fakeExecs) Start(_ context.Context, id string, req container.ExecStartRequest) (*enginecontainer.Stream, error) {
 	switch {
 	case id == "missing":
-		return nil, &client.ExecError{Program: "nope", Err: os.ErrNotExist, Code: 127}
+		return nil, fault.Invalid(`OCI runtime exec failed: exec: "nope": executable file not found in $PATH`)
 	case id == "started":
 		return nil, fault.Conflict("exec started has already run")
 	case req.Detach:
@@ -47,9 +46,14 @@ func (f *fakeExecs) Inspect(_ context.Context, id string) (container.ExecInspect
 	if id == "gone" {
 		return container.ExecInspectResponse{}, fault.NotFound("No such exec instance: gone")
 	}
-	return container.ExecInspectResponse{ID: id, OpenStdin: true, ProcessConfig: &container.ExecProcessConfig{}}, nil
+	code := new(int)
+	if id == "missing" {
+		*code = 127
+	}
+	return container.ExecInspectResponse{ID: id, ExitCode: code, OpenStdin: true, ProcessConfig: &container.ExecProcessConfig{}}, nil
 }
 func (f *fakeExecs) Resize(context.Context, string, uint16, uint16) error { return nil }
+func (f *fakeExecs) Wait(context.Context, string) (int, error)            { return 0, nil }
 
 func TestVersions(t *testing.T) {
 	d := newDoor(t)

@@ -2,15 +2,15 @@ package engineapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"tare/internal/base/fault"
 	enginecontainer "tare/internal/engine/container"
-	"tare/internal/runtime/client"
 )
 
 // execService is what the door of execs opens to.
@@ -19,7 +19,11 @@ type execService interface {
 	Start(ctx context.Context, id string, req container.ExecStartRequest) (*enginecontainer.Stream, error)
 	Inspect(ctx context.Context, id string) (container.ExecInspectResponse, error)
 	Resize(ctx context.Context, id string, width, height uint16) error
+	Wait(ctx context.Context, id string) (int, error)
 }
+
+// settle is how long the end of an exec's output may be ahead of its exit.
+const settle = 2 * time.Second
 
 type execDoor struct{ s execService }
 
@@ -60,8 +64,7 @@ func (d execDoor) start(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	var notExecuted *client.ExecError
-	if err != nil && !errors.As(err, &notExecuted) {
+	if err != nil && !d.attempted(r.Context(), id, err) {
 		return err
 	}
 	terminal := inspected.ProcessConfig != nil && inspected.ProcessConfig.Tty
@@ -77,8 +80,22 @@ func (d execDoor) start(w http.ResponseWriter, r *http.Request) error {
 		out := logWriter{w: conn, framed: !terminal}
 		return out.frame(2, fmt.Appendf(nil, "%v\r\n", err))
 	}
-	connect(conn, sent, s, inspected.OpenStdin)
+	// The client asks for the exit code as soon as the stream ends; it has to be known by then.
+	connect(conn, sent, s, inspected.OpenStdin, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), settle)
+		defer cancel()
+		d.s.Wait(ctx, id)
+	})
 	return nil
+}
+
+// attempted tells whether an exec failed in its container, and so has an exit code, instead of being refused.
+func (d execDoor) attempted(ctx context.Context, id string, err error) bool {
+	if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
+		return false
+	}
+	e, err := d.s.Inspect(ctx, id)
+	return err == nil && !e.Running && e.ExitCode != nil
 }
 
 func (d execDoor) resize(w http.ResponseWriter, r *http.Request) error {

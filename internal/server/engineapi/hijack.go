@@ -61,20 +61,21 @@ func streamType(terminal bool) string {
 }
 
 // connect copies between the client and a process until the process's output
-// ends, the client goes away, or it types the detach keys. Both connections are closed then.
-func connect(client net.Conn, sent *bufio.Reader, s *container.Stream, stdin bool) (detached bool) {
-	done := make(chan bool, 2) // each direction that ended the attachment; true: detached
+// ends, the client goes away, or it types the detach keys. Both connections are closed then. Between the output's
+// end and the closing, ended is called, unless it is nil.
+func connect(client net.Conn, sent *bufio.Reader, s *container.Stream, stdin bool, ended func()) {
+	done := make(chan struct{}, 2) // one for each direction that ended the attachment
 	if s.Conn == nil {
 		if s.Past != nil {
 			io.Copy(client, s.Past)
 		}
 		client.Close()
-		return false
+		return
 	}
 	go func() {
 		err := copyInput(client, sent, s, stdin)
 		if errors.Is(err, errDetached) {
-			done <- true
+			done <- struct{}{}
 			return
 		}
 		if stdin {
@@ -82,23 +83,24 @@ func connect(client net.Conn, sent *bufio.Reader, s *container.Stream, stdin boo
 		}
 		// The client closed one direction, or the process doesn't read any more: its output goes on.
 		if awaitHangup(client) {
-			done <- false
+			done <- struct{}{}
 		}
 	}()
 	go func() {
 		if s.Past != nil {
 			if _, err := io.Copy(client, s.Past); err != nil {
-				done <- false
+				done <- struct{}{}
 				return
 			}
 		}
-		io.Copy(client, s.Conn)
-		done <- false
+		if _, err := io.Copy(client, s.Conn); err == nil && ended != nil {
+			ended()
+		}
+		done <- struct{}{}
 	}()
-	detached = <-done
+	<-done
 	s.Conn.Close()
 	client.Close()
-	return detached
 }
 
 // copyInput moves what the client types to the process. Without stdin it is read and thrown away, so that

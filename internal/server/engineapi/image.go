@@ -102,6 +102,11 @@ func (d imageDoor) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		s := summary(img)
 		s.Containers = users[s.ID]
+		if f.Has("reference") {
+			// Only the names that were asked for.
+			s.RepoTags = matching(s.RepoTags, f["reference"])
+			s.RepoDigests = matching(s.RepoDigests, f["reference"])
+		}
 		if boolean(r, "shared-size") {
 			s.SharedSize = shared.of(img)
 		}
@@ -230,17 +235,26 @@ var anyName = func() reference.Named {
 }()
 
 func referenceMatches(img *image.Image, pattern string) bool {
-	return slices.ContainsFunc(slices.Concat(img.Names, img.Digests), func(name string) bool {
+	return len(matching(slices.Concat(img.Names, img.Digests), []string{pattern})) > 0
+}
+
+// matching returns the names that one of the patterns fits, with or without their tag or digest.
+func matching(names, patterns []string) []string {
+	found := []string{}
+	for _, name := range names {
 		ref, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
-			return false
+			continue
 		}
-		if ok, _ := reference.FamiliarMatch(pattern, ref); ok {
-			return true
+		if slices.ContainsFunc(patterns, func(pattern string) bool {
+			whole, _ := reference.FamiliarMatch(pattern, ref)
+			bare, _ := reference.FamiliarMatch(pattern, reference.TrimNamed(ref))
+			return whole || bare
+		}) {
+			found = append(found, name)
 		}
-		ok, _ := reference.FamiliarMatch(pattern, reference.TrimNamed(ref))
-		return ok
-	})
+	}
+	return found
 }
 
 func (d imageDoor) inspect(w http.ResponseWriter, r *http.Request) error {
