@@ -14,6 +14,9 @@ var version = "dev"
 
 func main() {
 	launch.StageMain()
+	if asInit() {
+		os.Exit(runInit(os.Args[2:]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
 		os.Exit(supervise.Main(os.Args[2:]))
 	}

@@ -136,10 +136,10 @@ func (e *entry) answer(removal bool) {
 	}
 }
 
-// answerOne wants mu.
+// answerOne wants mu. Who waited for the removal hears of no error: the one who asked for the start has heard it.
 func (e *entry) answerOne(w *waiter) {
 	r := container.WaitResponse{StatusCode: int64(e.rec.State.ExitCode)}
-	if e.rec.State.Error != "" {
+	if e.rec.State.Error != "" && !e.gone {
 		r.Error = &container.WaitExitError{Message: e.rec.State.Error}
 	}
 	w.c <- r

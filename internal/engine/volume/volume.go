@@ -160,6 +160,12 @@ func (s *Service) describe(r *record) *volume.Volume {
 		Name: r.Name, Driver: "local", Scope: "local", Mountpoint: s.data(r.Name),
 		CreatedAt: r.Created.Format(time.RFC3339), Labels: maps.Clone(r.Labels), Options: maps.Clone(r.Options),
 	}
+	if v.Labels == nil {
+		v.Labels = map[string]string{}
+	}
+	if v.Options == nil {
+		v.Options = map[string]string{}
+	}
 	return v
 }
 
