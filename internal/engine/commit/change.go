@@ -14,19 +14,14 @@ import (
 	"tare/internal/engine/spec"
 )
 
-// Apply changes an image's configuration by Dockerfile instructions, as `commit --change` and `import --change` do.
-func Apply(c *dockerspec.DockerOCIImageConfig, changes []string) error {
+// apply carries out Dockerfile instructions that change only the configuration.
+func apply(c *dockerspec.DockerOCIImageConfig, changes []string) error {
 	if c.Labels == nil {
 		c.Labels = map[string]string{}
 	}
 	if c.Volumes == nil {
 		c.Volumes = map[string]struct{}{}
 	}
-	return apply(c, changes)
-}
-
-// apply carries out Dockerfile instructions that change only the configuration.
-func apply(c *dockerspec.DockerOCIImageConfig, changes []string) error {
 	for _, line := range changes {
 		if err := applyOne(c, line); err != nil {
 			return err
