@@ -122,7 +122,7 @@ func inspectAfterCrash(t *testing.T, root, said string) {
 	if _, err := s.Sweep(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	keep := s.reached()
+	keep := s.garbage.reached()
 	s.Blobs.Walk(func(d digest.Digest, _ int64) error {
 		if !keep[d] {
 			t.Errorf("left behind: blob %s", d)

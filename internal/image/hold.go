@@ -3,6 +3,7 @@ package image
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -17,45 +18,53 @@ const runningPrefix = "running container "
 // A pull holds what it is about to use before it asks whether the store has it. A container that
 // runs takes a second hold, "running container 4f…", for as long.
 func (s *Store) Hold(holder string, ids ...digest.Digest) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.holds[holder] = slices.Clone(ids)
+	s.holds.mu.Lock()
+	defer s.holds.mu.Unlock()
+	s.holds.by[holder] = slices.Clone(ids)
 }
 
 // Release ends all that holder holds. The data of an image that was removed by force meanwhile goes with its last holder.
 func (s *Store) Release(holder string) {
-	s.mu.Lock()
-	ids := s.holds[holder]
-	delete(s.holds, holder)
-	s.mu.Unlock()
-	hidden := s.state.Load().hidden
+	s.holds.mu.Lock()
+	ids := s.holds.by[holder]
+	delete(s.holds.by, holder)
+	s.holds.mu.Unlock()
+	hidden := s.catalog.now().hidden
 	if slices.ContainsFunc(ids, func(id digest.Digest) bool { return hidden[id] != nil }) {
 		s.change.Lock()
 		defer s.change.Unlock()
-		s.dropHidden()
+		s.garbage.dropHidden()
 	}
 }
 
 // Holders lists who holds an image or layer, sorted.
-func (s *Store) Holders(id digest.Digest) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Store) Holders(id digest.Digest) []string { return s.holds.of(id) }
+
+// holds are who uses what.
+type holds struct {
+	mu sync.Mutex // guards by
+	by map[string][]digest.Digest
+}
+
+func (h *holds) of(id digest.Digest) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var all []string
-	for h, ids := range s.holds {
+	for holder, ids := range h.by {
 		if slices.Contains(ids, id) {
-			all = append(all, h)
+			all = append(all, holder)
 		}
 	}
 	slices.Sort(all)
 	return all
 }
 
-// held is the set of all digests that somebody holds.
-func (s *Store) held() map[digest.Digest]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// all is the set of all digests that somebody holds.
+func (h *holds) all() map[digest.Digest]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	all := map[digest.Digest]bool{}
-	for _, ids := range s.holds {
+	for _, ids := range h.by {
 		for _, id := range ids {
 			all[id] = true
 		}
@@ -64,13 +73,13 @@ func (s *Store) held() map[digest.Digest]bool {
 }
 
 // users sorts an image's holders into containers that run and others; both by the id alone where they are containers.
-func (s *Store) users(id digest.Digest) (running, other []string) {
-	for _, h := range s.Holders(id) {
-		if r, ok := strings.CutPrefix(h, runningPrefix); ok {
+func (h *holds) users(id digest.Digest) (running, other []string) {
+	for _, holder := range h.of(id) {
+		if r, ok := strings.CutPrefix(holder, runningPrefix); ok {
 			running = append(running, r)
 			continue
 		}
-		other = append(other, strings.TrimPrefix(h, "container "))
+		other = append(other, strings.TrimPrefix(holder, "container "))
 	}
 	return running, other
 }

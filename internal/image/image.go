@@ -16,20 +16,16 @@
 // name). DATA_ROOT/layers has the unpacked layers. A name is set last, so a
 // crash leaves garbage, never a half image.
 //
-// What the store knows is one immutable state in memory. A change makes a new
-// state, writes index.json, then swaps; readers wait for nobody. Lock order: change, then holds.
+// What the store knows is one immutable state in memory (the catalog). A change makes a new
+// state, writes index.json, then swaps; readers wait for nobody. Lock order: Store.change, then holds.mu.
 package image
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -39,9 +35,7 @@ import (
 
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
-	"tare/internal/base/files"
 	"tare/internal/image/blob"
-	"tare/internal/image/compress"
 	"tare/internal/image/layer"
 )
 
@@ -67,14 +61,13 @@ type Store struct {
 	Blobs  *blob.Store
 	Layers *layer.Store
 
-	dir   string // DATA_ROOT/images
-	bus   *event.Bus
-	state atomic.Pointer[state]
+	bus     *event.Bus
+	parts   parts
+	catalog *catalog
+	holds   *holds
+	garbage garbage
 
-	change sync.Mutex // serializes changes of the state and deletions
-
-	mu    sync.Mutex // guards holds
-	holds map[string][]digest.Digest
+	change sync.Mutex // serializes changes of the catalog, and deletions
 }
 
 // Open opens DATA_ROOT's images and layers, removes what a crash left, and publishes to bus. Layers that a power cut
@@ -83,19 +76,22 @@ func Open(dataRoot string, bus *event.Bus) (*Store, error) {
 	if bus == nil {
 		bus = &event.Bus{}
 	}
-	s := &Store{dir: filepath.Join(dataRoot, "images"), bus: bus, holds: map[string][]digest.Digest{}}
-	var err error
-	if s.Blobs, err = blob.Open(s.dir); err != nil {
+	dir := filepath.Join(dataRoot, "images")
+	blobs, err := blob.Open(dir)
+	if err != nil {
 		return nil, fmt.Errorf("cannot open image store: %w", err)
 	}
-	if s.Layers, err = layer.Open(filepath.Join(dataRoot, "layers")); err != nil {
-		s.Blobs.Close()
+	layers, err := layer.Open(filepath.Join(dataRoot, "layers"))
+	if err != nil {
+		blobs.Close()
 		return nil, fmt.Errorf("cannot open layer store: %w", err)
 	}
-	if err := s.load(); err != nil {
+	s := &Store{Blobs: blobs, Layers: layers, bus: bus, parts: parts{blobs, layers}, holds: &holds{by: map[string][]digest.Digest{}}}
+	if s.catalog, err = openCatalog(dir, s.parts); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot open image store: %w", err)
 	}
+	s.garbage = garbage{s.parts, s.catalog, s.holds}
 	return s, nil
 }
 
@@ -105,104 +101,16 @@ func (s *Store) Close() {
 	s.Layers.Close()
 }
 
-// load reads index.json. A root whose parts are gone is dropped, with a warning.
-func (s *Store) load() error {
-	if err := files.Sweep(s.dir); err != nil {
-		return err
-	}
-	if err := files.Write(filepath.Join(s.dir, ocispec.ImageLayoutFile), []byte(`{"imageLayoutVersion": "1.0.0"}`+"\n"), 0o644, files.Fast); err != nil {
-		return err
-	}
-	entries, err := readIndex(filepath.Join(s.dir, ocispec.ImageIndexFile))
-	if err != nil {
-		return err
-	}
-	next := newState()
-	for _, e := range entries {
-		if err := s.restore(next, e); err != nil {
-			slog.Warn("image dropped", "name", e.name, "digest", e.target.Digest, "error", err)
-		}
-	}
-	s.derive(next)
-	s.state.Store(next)
-	return nil
-}
-
-func (s *Store) restore(next *state, e entry) error {
-	r, err := s.resolve(e.target, e.manifest)
-	if err != nil {
-		return err
-	}
-	if err := s.mend(r); err != nil {
-		return err
-	}
-	r.removed, r.since = e.removed, e.since
-	next.roots[r.key()] = r
-	if e.name == "" {
-		return nil
-	}
-	ref, err := reference.ParseNormalizedNamed(e.name)
-	if err != nil {
-		return err
-	}
-	next.names[e.name] = name{ref: ref, root: r.key(), since: e.since}
-	return nil
-}
-
-// mend unpacks layers that are not there from the blobs that are.
-func (s *Store) mend(r *root) error {
-	for i, d := range r.config.RootFS.DiffIDs {
-		if _, err := s.Layers.Get(d); err == nil {
-			continue
-		}
-		slog.Warn("layer is missing, unpacking it again", "layer", d)
-		if err := s.unpackBlob(context.Background(), r.layers[i], d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unpackBlob makes the layer diffID from its compressed blob.
-func (s *Store) unpackBlob(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) error {
-	f, err := s.Blobs.Reader(d.Digest)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	tar, _, err := compress.Reader(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer tar.Close()
-	l, err := s.Layers.Unpack(ctx, tar, diffID)
-	if err != nil {
-		return err
-	}
-	return s.recordBlob(l, d)
-}
-
-// recordBlob notes a layer's compressed form, unless it has one that is there.
-func (s *Store) recordBlob(l layer.Layer, d ocispec.Descriptor) error {
-	if l.Blob != "" {
-		if _, err := s.Blobs.Size(l.Blob); err == nil {
-			return nil
-		}
-	}
-	l.Blob, l.BlobSize, l.MediaType = d.Digest, d.Size, d.MediaType
-	return s.Layers.Record(l)
-}
-
 // Get finds an image by name, name@digest, id or unique id prefix. Docker's words:
 // NotFound "No such image: x". An image that was removed by force while somebody holds it is found by its full
 // id ("sha256:…") only, so that its containers can go on.
 func (s *Store) Get(ref string) (*Image, error) {
-	img, _, err := s.find(s.state.Load(), ref)
+	img, _, err := s.catalog.now().find(ref)
 	return img, err
 }
 
 // find also tells whether ref is an id (or prefix of one) and not a name.
-func (s *Store) find(st *state, ref string) (img *Image, byID bool, err error) {
+func (st *state) find(ref string) (img *Image, byID bool, err error) {
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
 		return nil, false, fault.Invalid("%w", err)
@@ -240,7 +148,7 @@ func nameKey(named reference.Named) string {
 }
 
 // List returns all images, newest first.
-func (s *Store) List() []*Image { return slices.Clone(s.state.Load().list) }
+func (s *Store) List() []*Image { return slices.Clone(s.catalog.now().list) }
 
 // Lower returns the overlay lower folders for an image, topmost first, ready to mount.
 func (s *Store) Lower(img *Image) ([]string, error) { return s.LowerOf(img.Config.RootFS.DiffIDs) }
@@ -276,5 +184,3 @@ func (st *state) byPrefix(ref string) *Image {
 	}
 	return found
 }
-
-var errNoPlatform = errors.New("no platform of the index is in the store")

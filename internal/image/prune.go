@@ -5,24 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"tare/internal/base/fault"
 	"tare/internal/base/filter"
-	"tare/internal/image/layer"
 )
-
-// grace is how long something that just arrived is left to whoever is about to name it.
-const grace = 10 * time.Minute
-
-func (s *Store) allLayers() []layer.Layer {
-	var all []layer.Layer
-	s.Layers.Walk(func(l layer.Layer) error {
-		all = append(all, l)
-		return nil
-	})
-	return all
-}
 
 // Prune removes unused images (dangling ones only unless the filter says dangling=false) and returns the bytes won.
 // Filters: dangling, until (a time or a duration back from now), label, label!.
@@ -40,7 +25,7 @@ func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	before, err := s.usage()
+	before, err := s.parts.usage()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -59,21 +44,8 @@ func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
 			return all, 0, err
 		}
 	}
-	after, err := s.usage()
+	after, err := s.parts.usage()
 	return all, before - after, err
-}
-
-// usage is what layers and blobs take, in bytes.
-func (s *Store) usage() (int64, error) {
-	var n int64
-	for _, l := range s.allLayers() {
-		n += l.Size
-	}
-	err := s.Blobs.Walk(func(_ digest.Digest, size int64) error {
-		n += size
-		return nil
-	})
-	return n, err
 }
 
 // untilOf reads the until filter: a duration, seconds since 1970, or a date in one of Docker's forms.

@@ -16,8 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tare/internal/base/fault"
-	"tare/internal/image/blob"
-	"tare/internal/image/compress"
 	"tare/internal/image/layer"
 )
 
@@ -25,8 +23,8 @@ import (
 func (s *Store) Tag(ref string, name reference.NamedTagged) error {
 	s.change.Lock()
 	defer s.change.Unlock()
-	st := s.state.Load()
-	img, _, err := s.find(st, ref)
+	st := s.catalog.now()
+	img, _, err := st.find(ref)
 	if err != nil {
 		return err
 	}
@@ -36,7 +34,7 @@ func (s *Store) Tag(ref string, name reference.NamedTagged) error {
 			key = n.root // this very target, where the image has several
 		}
 	}
-	if err := s.update(func(next *state) error { return next.point(name, key) }); err != nil {
+	if err := s.catalog.update(func(next *state) error { return next.point(name, key) }); err != nil {
 		return fmt.Errorf("cannot tag %s: %w", reference.FamiliarString(name), err)
 	}
 	s.Announce("tag", img, reference.FamiliarString(name))
@@ -47,7 +45,7 @@ func (s *Store) Tag(ref string, name reference.NamedTagged) error {
 func (s *Store) Name(img *Image, tag reference.NamedTagged) error {
 	s.change.Lock()
 	defer s.change.Unlock()
-	err := s.update(func(next *state) error { return next.point(tag, rootKey{img.Target.Digest, img.Manifest.Digest}) })
+	err := s.catalog.update(func(next *state) error { return next.point(tag, rootKey{img.Target.Digest, img.Manifest.Digest}) })
 	if err != nil {
 		return fmt.Errorf("cannot name %s: %w", reference.FamiliarString(tag), err)
 	}
@@ -150,14 +148,14 @@ func (s *Store) PutConfig(data []byte, layers []layer.Layer, names ...reference.
 // Unpack makes the layers of the manifest or index d from its blobs, all of which are stored; it is what PutManifest wants
 // done. It returns the image's id and its layers' diffIDs.
 func (s *Store) Unpack(ctx context.Context, d ocispec.Descriptor) (id digest.Digest, diffIDs []digest.Digest, err error) {
-	r, err := s.resolve(d, "")
+	r, err := s.parts.resolve(d, "")
 	if err != nil {
 		return "", nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.NumCPU())
 	for i, diffID := range r.config.RootFS.DiffIDs {
-		group.Go(func() error { return s.unpackBlob(ctx, r.layers[i], diffID) })
+		group.Go(func() error { return s.parts.unpackBlob(ctx, r.layers[i], diffID) })
 	}
 	return r.image, slices.Clone(r.config.RootFS.DiffIDs), group.Wait()
 }
@@ -195,7 +193,7 @@ func (s *Store) PutManifest(d ocispec.Descriptor, ref reference.Named) (*Image, 
 func (s *Store) put(d ocispec.Descriptor, name func(*state, *root) error) (*Image, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
-	r, err := s.resolve(d, "")
+	r, err := s.parts.resolve(d, "")
 	if err != nil {
 		return nil, err
 	}
@@ -207,11 +205,11 @@ func (s *Store) put(d ocispec.Descriptor, name func(*state, *root) error) (*Imag
 		if _, err := s.Blobs.Size(r.layers[i].Digest); err != nil {
 			return nil, err
 		}
-		if err := s.recordBlob(l, r.layers[i]); err != nil {
+		if err := s.parts.recordBlob(l, r.layers[i]); err != nil {
 			return nil, err
 		}
 	}
-	err = s.update(func(next *state) error {
+	err = s.catalog.update(func(next *state) error {
 		if old, ok := next.roots[r.key()]; ok {
 			r.since = old.since
 		}
@@ -222,55 +220,18 @@ func (s *Store) put(d ocispec.Descriptor, name func(*state, *root) error) (*Imag
 	if err != nil {
 		return nil, err
 	}
-	return s.state.Load().images[r.image], nil
+	return s.catalog.now().images[r.image], nil
 }
 
 // Commit turns an upper directory into a stored layer with its compressed blob (gzip, reproducible). The
 // directory is consumed; nothing may be mounted on it.
 func (s *Store) Commit(ctx context.Context, upper string) (layer.Layer, error) {
-	return s.commit(ctx, func(w io.Writer) (layer.Layer, error) { return s.Layers.Adopt(ctx, upper, w) })
+	return s.parts.commit(ctx, func(w io.Writer) (layer.Layer, error) { return s.Layers.Adopt(ctx, upper, w) })
 }
 
 // CommitTar does the same for an uncompressed tar stream. layer.WriteTar makes one of a directory that stays in use.
 func (s *Store) CommitTar(ctx context.Context, tar io.Reader) (layer.Layer, error) {
-	return s.commit(ctx, func(w io.Writer) (layer.Layer, error) {
+	return s.parts.commit(ctx, func(w io.Writer) (layer.Layer, error) {
 		return s.Layers.Unpack(ctx, io.TeeReader(tar, w), "")
 	})
-}
-
-// commit compresses what make writes, into a blob.
-func (s *Store) commit(ctx context.Context, make func(io.Writer) (layer.Layer, error)) (layer.Layer, error) {
-	w, err := s.Blobs.Writer(ctx, "")
-	if err != nil {
-		return layer.Layer{}, err
-	}
-	defer w.Close()
-	z, err := compress.Writer(w)
-	if err != nil {
-		return layer.Layer{}, err
-	}
-	l, err := make(z)
-	if cerr := z.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return layer.Layer{}, err
-	}
-	return s.sealBlob(l, w)
-}
-
-// sealBlob stores the compressed form of l, unless l has one.
-func (s *Store) sealBlob(l layer.Layer, w *blob.Writer) (layer.Layer, error) {
-	if l.Blob != "" {
-		if _, err := s.Blobs.Size(l.Blob); err == nil {
-			return l, nil
-		}
-	}
-	size := w.Offset()
-	d, err := w.Commit(size)
-	if err != nil {
-		return layer.Layer{}, err
-	}
-	l.Blob, l.BlobSize, l.MediaType = d, size, ocispec.MediaTypeImageLayerGzip
-	return l, s.Layers.Record(l)
 }

@@ -1,11 +1,9 @@
 package image
 
 import (
-	"context"
 	"slices"
 
 	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
@@ -27,9 +25,10 @@ func (s *Store) Remove(ref string, force, pruneParents bool) ([]Removed, error) 
 	return s.remove(ref, force)
 }
 
+// remove is Remove; the caller holds s.change.
 func (s *Store) remove(ref string, force bool) ([]Removed, error) {
-	st := s.state.Load()
-	img, byID, err := s.find(st, ref)
+	st := s.catalog.now()
+	img, byID, err := st.find(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +78,7 @@ func (r *removal) single(refs []string) bool {
 
 func (r *removal) byName(ref string) ([]Removed, error) {
 	refs := r.refs()
-	running, other := r.s.users(r.img.ID)
+	running, other := r.s.holds.users(r.img.ID)
 	if users := append(running, other...); !r.force && r.single(refs) && len(users) > 0 {
 		return nil, fault.Conflict("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
 			ref, ids.Short(users[0]), ids.Short(r.img.ID.String()))
@@ -122,7 +121,7 @@ func (r *removal) orphans(tag string, refs []string) []string {
 
 func (r *removal) byID() ([]Removed, error) {
 	refs := r.refs()
-	running, other := r.s.users(r.img.ID)
+	running, other := r.s.holds.users(r.img.ID)
 	id := ids.Short(r.img.ID.String())
 	switch {
 	case len(running) > 0:
@@ -138,7 +137,7 @@ func (r *removal) byID() ([]Removed, error) {
 
 // untag takes names away.
 func (r *removal) untag(refs []string) ([]Removed, error) {
-	err := r.s.update(func(next *state) error {
+	err := r.s.catalog.update(func(next *state) error {
 		for _, full := range refs {
 			delete(next.names, full)
 		}
@@ -158,7 +157,7 @@ func (r *removal) untag(refs []string) ([]Removed, error) {
 func (r *removal) delete(refs []string) ([]Removed, error) {
 	held := len(r.s.Holders(r.img.ID)) > 0
 	var gone []*root
-	err := r.s.update(func(next *state) error {
+	err := r.s.catalog.update(func(next *state) error {
 		for _, full := range refs {
 			delete(next.names, full)
 		}
@@ -185,170 +184,10 @@ func (r *removal) delete(refs []string) ([]Removed, error) {
 		r.s.Announce("untag", r.img, r.img.ID.String())
 	}
 	r.done = append(r.done, Removed{Deleted: r.img.ID.String()})
-	layers, _, err := r.s.free(gone)
+	layers, _, err := r.s.garbage.free(gone)
 	for _, d := range layers {
 		r.done = append(r.done, Removed{Deleted: d.String()})
 	}
 	r.s.Announce("delete", r.img, r.img.ID.String())
 	return r.done, err
-}
-
-// free deletes what roots that are gone had and nothing else has; it returns the layers, topmost first,
-// and the bytes won. The caller holds s.change.
-func (s *Store) free(gone []*root) (layers []digest.Digest, bytes int64, err error) {
-	keep := s.reached()
-	for _, r := range gone {
-		for _, l := range slices.Backward(s.layersOf(r)) {
-			if keep[l.DiffID] {
-				continue
-			}
-			if err := s.Layers.Remove(l.DiffID); err != nil {
-				return layers, bytes, err
-			}
-			layers = append(layers, l.DiffID)
-			bytes += l.Size
-			n, err := s.freeBlob(keep, l.Blob)
-			if err != nil {
-				return layers, bytes, err
-			}
-			bytes += n
-		}
-		for _, d := range r.blobs() {
-			n, err := s.freeBlob(keep, d)
-			if err != nil {
-				return layers, bytes, err
-			}
-			bytes += n
-		}
-	}
-	if len(layers) > 0 {
-		err = s.Layers.SweepFixes()
-	}
-	return layers, bytes, err
-}
-
-func (s *Store) freeBlob(keep map[digest.Digest]bool, d digest.Digest) (int64, error) {
-	if d == "" || keep[d] {
-		return 0, nil
-	}
-	size, err := s.Blobs.Size(d)
-	if err != nil {
-		return 0, nil
-	}
-	return size, s.Blobs.Remove(d)
-}
-
-// reached is every blob and diffID that a root or hold needs.
-func (s *Store) reached() map[digest.Digest]bool {
-	keep := s.held()
-	for d := range keep {
-		if l, err := s.Layers.Get(d); err == nil && l.Blob != "" {
-			keep[l.Blob] = true
-		}
-	}
-	for _, r := range s.state.Load().roots {
-		for _, d := range r.blobs() {
-			keep[d] = true
-		}
-		for _, l := range s.layersOf(r) {
-			keep[l.DiffID] = true
-			if l.Blob != "" {
-				keep[l.Blob] = true
-			}
-		}
-	}
-	return keep
-}
-
-// Discard deletes those of the given blobs and layers that no name and no hold reaches: what a load or
-// pull brought in and could not use.
-func (s *Store) Discard(ids ...digest.Digest) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	keep := s.reached()
-	for _, d := range ids {
-		if keep[d] {
-			continue
-		}
-		if l, err := s.Layers.Get(d); err == nil {
-			if err := s.Layers.Remove(d); err != nil {
-				return err
-			}
-			if _, err := s.freeBlob(keep, l.Blob); err != nil {
-				return err
-			}
-		}
-		if _, err := s.freeBlob(keep, d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dropHidden forgets images that were removed by force and that nobody holds any more. The caller holds s.change.
-func (s *Store) dropHidden() (bytes int64, err error) {
-	held := s.held()
-	var gone []*root
-	for _, r := range s.state.Load().roots {
-		if r.removed && !held[r.image] {
-			gone = append(gone, r)
-		}
-	}
-	if len(gone) == 0 {
-		return 0, nil
-	}
-	err = s.update(func(next *state) error {
-		for _, r := range gone {
-			delete(next.roots, r.key())
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	_, bytes, err = s.free(gone)
-	return bytes, err
-}
-
-// Sweep deletes blobs and layers that no name and no hold reaches. It runs beside pulls and builds: what
-// arrived within the last minutes and is not named yet stays, as does what is still arriving.
-func (s *Store) Sweep(ctx context.Context) (bytes int64, err error) {
-	s.change.Lock()
-	defer s.change.Unlock()
-	bytes, err = s.dropHidden()
-	if err != nil {
-		return bytes, err
-	}
-	keep := s.reached()
-	for _, l := range s.allLayers() {
-		if keep[l.DiffID] {
-			continue
-		}
-		if ctx.Err() != nil {
-			return bytes, context.Cause(ctx)
-		}
-		gone, err := s.Layers.RemoveStale(l.DiffID, grace)
-		if err != nil {
-			return bytes, err
-		}
-		if gone {
-			bytes += l.Size
-		} else {
-			keep[l.Blob] = true
-		}
-	}
-	err = s.Blobs.Walk(func(d digest.Digest, size int64) error {
-		if keep[d] {
-			return nil
-		}
-		gone, err := s.Blobs.RemoveStale(d, grace)
-		if gone {
-			bytes += size
-		}
-		return err
-	})
-	if err != nil {
-		return bytes, err
-	}
-	return bytes, s.Layers.SweepFixes()
 }

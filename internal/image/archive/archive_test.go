@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +22,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/image"
 	"tare/internal/image/layer"
@@ -371,5 +374,41 @@ func TestSkopeo(t *testing.T) {
 				t.Errorf("content %q", got)
 			}
 		})
+	}
+}
+
+func TestFullDiskLeavesNothing(t *testing.T) {
+	from := open(t)
+	noise := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	put(t, from, []string{"big"}, "small", string(noise))
+	data := save(t, from, "big")
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=5m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	s, err := image.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := Load(ctx, s, bytes.NewReader(data), nil); !errors.Is(err, unix.ENOSPC) {
+		t.Error("load:", err)
+	}
+	empty(t, s)
+	tarball := tarOf(t, entry{name: "f", body: string(noise)})
+	if _, err := Import(ctx, s, bytes.NewReader(tarball), nil, nil, nil); !errors.Is(err, unix.ENOSPC) {
+		t.Error("import:", err)
+	}
+	empty(t, s)
+	if left, _ := filepath.Glob(dir + "/*/.tmp-*"); len(left) > 0 {
+		t.Error(left)
+	}
+	if left, _ := filepath.Glob(dir + "/images/ingest/*"); len(left) != 1 {
+		t.Error(left)
+	}
+	if _, err := Import(ctx, s, bytes.NewReader(tarOf(t, entry{name: "f", body: "1"})), nil, nil, nil); err != nil {
+		t.Error("a small image no longer fits:", err)
 	}
 }
