@@ -124,13 +124,13 @@ func inspectAfterCrash(t *testing.T, root, said string) {
 	}
 	keep := s.garbage.reached()
 	s.Blobs.Walk(func(d digest.Digest, _ int64) error {
-		if !keep[d] {
+		if !keep.blobs[d] {
 			t.Errorf("left behind: blob %s", d)
 		}
 		return nil
 	})
 	s.Layers.Walk(func(l layer.Layer) error {
-		if !keep[l.DiffID] {
+		if !keep.layers[l.DiffID] {
 			t.Errorf("left behind: layer %s", l.DiffID)
 		}
 		return nil

@@ -26,10 +26,7 @@ func (s *Store) Discard(ids ...digest.Digest) error {
 	defer s.change.Unlock()
 	keep := s.garbage.reached()
 	for _, d := range ids {
-		if keep[d] {
-			continue
-		}
-		if l, err := s.Layers.Get(d); err == nil {
+		if l, err := s.Layers.Get(d); err == nil && !keep.layers[d] {
 			if err := s.Layers.Remove(d); err != nil {
 				return err
 			}
@@ -58,7 +55,7 @@ func (g garbage) sweep(ctx context.Context) (bytes int64, err error) {
 	}
 	keep := g.reached()
 	for _, l := range g.parts.allLayers() {
-		if keep[l.DiffID] {
+		if keep.layers[l.DiffID] {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -71,11 +68,11 @@ func (g garbage) sweep(ctx context.Context) (bytes int64, err error) {
 		if gone {
 			bytes += l.Size
 		} else {
-			keep[l.Blob] = true
+			keep.blobs[l.Blob] = true
 		}
 	}
 	err = g.parts.blobs.Walk(func(d digest.Digest, size int64) error {
-		if keep[d] {
+		if keep.blobs[d] {
 			return nil
 		}
 		gone, err := g.parts.blobs.RemoveStale(d, grace)
@@ -96,7 +93,7 @@ func (g garbage) free(gone []*root) (layers []digest.Digest, bytes int64, err er
 	keep := g.reached()
 	for _, r := range gone {
 		for _, l := range slices.Backward(g.parts.layersOf(r)) {
-			if keep[l.DiffID] {
+			if keep.layers[l.DiffID] {
 				continue
 			}
 			if err := g.parts.layers.Remove(l.DiffID); err != nil {
@@ -124,23 +121,22 @@ func (g garbage) free(gone []*root) (layers []digest.Digest, bytes int64, err er
 	return layers, bytes, err
 }
 
-// reached is every blob and diffID that a root or hold needs.
-func (g garbage) reached() map[digest.Digest]bool {
-	keep := g.holds.all()
-	for d := range keep {
-		if l, err := g.parts.layers.Get(d); err == nil && l.Blob != "" {
-			keep[l.Blob] = true
-		}
-	}
+// needed is what roots and holds need. A digest may be in one and not in the other: an uncompressed blob has its layer's diffID.
+type needed struct{ blobs, layers map[digest.Digest]bool }
+
+func (g garbage) reached() needed {
+	keep := needed{blobs: g.holds.all(), layers: g.holds.all()}
 	for _, r := range g.catalog.now().roots {
 		for _, d := range r.blobs() {
-			keep[d] = true
+			keep.blobs[d] = true
 		}
-		for _, l := range g.parts.layersOf(r) {
-			keep[l.DiffID] = true
-			if l.Blob != "" {
-				keep[l.Blob] = true
-			}
+		for _, d := range r.config.RootFS.DiffIDs {
+			keep.layers[d] = true
+		}
+	}
+	for d := range keep.layers {
+		if l, err := g.parts.layers.Get(d); err == nil && l.Blob != "" {
+			keep.blobs[l.Blob] = true
 		}
 	}
 	return keep

@@ -259,8 +259,8 @@ func (p parts) usage() (int64, error) {
 	return n, err
 }
 
-func (p parts) freeBlob(keep map[digest.Digest]bool, d digest.Digest) (int64, error) {
-	if d == "" || keep[d] {
+func (p parts) freeBlob(keep needed, d digest.Digest) (int64, error) {
+	if d == "" || keep.blobs[d] {
 		return 0, nil
 	}
 	size, err := p.blobs.Size(d)

@@ -412,3 +412,43 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 		t.Error("a small image no longer fits:", err)
 	}
 }
+
+// TestLoadUncompressedLayout is what `docker save` of Docker 25 and newer writes, and what is left of it without index.json.
+func TestLoadUncompressedLayout(t *testing.T) {
+	one := string(tarOf(t, entry{name: "f", body: "1"}))
+	d := func(s string) digest.Digest { return digest.FromString(s) }
+	config := fmt.Sprintf(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[%q]}}`, d(one))
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`,
+		d(config), len(config), d(one), len(one))
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":%d,"annotations":{"io.containerd.image.name":"docker.io/library/new:1","org.opencontainers.image.ref.name":"1"}}]}`, d(manifest), len(manifest))
+	items := fmt.Sprintf(`[{"Config":%q,"RepoTags":["new:1"],"Layers":[%q]}]`, blobName(d(config)), blobName(d(one)))
+	blobs := []entry{{name: blobName(d(one)), body: one}, {name: blobName(d(config)), body: config}, {name: blobName(d(manifest)), body: manifest}}
+	for name, entries := range map[string][]entry{
+		"both":          append(slices.Clone(blobs), entry{name: "index.json", body: index}, entry{name: "manifest.json", body: items}),
+		"manifest only": append(slices.Clone(blobs), entry{name: "manifest.json", body: items}),
+		"index only":    append(slices.Clone(blobs), entry{name: "index.json", body: index}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			names, err := Load(ctx, s, bytes.NewReader(tarOf(t, entries...)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"new:1"}, names); diff != "" {
+				t.Error(diff)
+			}
+			img, err := s.Get("new:1")
+			if err != nil || img.ID != d(config) {
+				t.Fatal(img, err)
+			}
+			if name != "manifest only" && img.Target.Digest != d(manifest) {
+				t.Error("the manifest lost its digest")
+			}
+			n := 0
+			s.Blobs.Walk(func(digest.Digest, int64) error { n++; return nil })
+			if n != 3 {
+				t.Errorf("%d blobs", n)
+			}
+		})
+	}
+}
