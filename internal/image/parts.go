@@ -202,13 +202,20 @@ func (p parts) commit(ctx context.Context, make func(io.Writer) (layer.Layer, er
 		return layer.Layer{}, err
 	}
 	l, err := make(z)
+	made := err == nil
 	if cerr := z.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return layer.Layer{}, err
+	if err == nil {
+		var sealed layer.Layer
+		if sealed, err = p.sealBlob(l, w); err == nil {
+			return sealed, nil
+		}
 	}
-	return p.sealBlob(l, w)
+	if made && l.Blob == "" {
+		p.layers.Remove(l.DiffID) // of no use without a blob
+	}
+	return layer.Layer{}, err
 }
 
 // sealBlob stores the compressed form of l, unless l has one.
