@@ -134,24 +134,6 @@ func socketPair() (a, b *net.UnixConn, err error) {
 	return a, b, err
 }
 
-// Said is a stream that carries one message, at most some KiB, and ends: as raw output, or as a frame of stdout.
-func Said(message string, raw bool) (*net.UnixConn, error) {
-	theirs, ours, err := socketPair()
-	if err != nil {
-		return nil, err
-	}
-	defer ours.Close()
-	data := []byte(message)
-	if !raw {
-		data = append(binary.BigEndian.AppendUint32([]byte{1, 0, 0, 0}, uint32(len(data))), data...)
-	}
-	if _, err := ours.Write(data); err != nil {
-		theirs.Close()
-		return nil, err
-	}
-	return theirs, nil
-}
-
 // past streams what the log has, in the attach format.
 func past(ctx context.Context, path string, tty bool, o AttachOptions) io.Reader {
 	r, w := io.Pipe()

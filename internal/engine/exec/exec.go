@@ -226,7 +226,7 @@ func (s *Service) Start(ctx context.Context, id string, req container.ExecStartR
 	s.containers.Publish(c.container, "exec_start: "+strings.Join(c.req.Cmd, " "), "execID", c.id)
 	pid, conn, err := s.runtime.Exec(context.WithoutCancel(ctx), runtime.Exec{Ref: ref, Process: c.process, Stdio: stdio}, attach)
 	if err != nil {
-		return s.failed(c, err, req.Detach)
+		return nil, s.failed(c, err)
 	}
 	s.mu.Lock()
 	c.pid = pid
@@ -242,13 +242,11 @@ func (s *Service) Start(ctx context.Context, id string, req container.ExecStartR
 	return &enginecontainer.Stream{Conn: conn, Terminal: c.req.Tty, DetachKeys: c.keys}, nil
 }
 
-// failed records an exec that could not be executed, with the exit code that a shell gives. A client that attached gets the
-// reason as output and the code by inspecting, as from Docker; the others get the error.
-func (s *Service) failed(c *command, err error, detached bool) (*enginecontainer.Stream, error) {
+// failed records an exec that could not be executed, with the exit code that a shell gives; Inspect tells it.
+func (s *Service) failed(c *command, err error) error {
 	code := 126
 	var x *client.ExecError
-	missing := errors.As(err, &x)
-	if missing {
+	if errors.As(err, &x) {
 		code = x.Code
 		err = fault.Invalid("OCI runtime exec failed: exec failed: unable to start container process: %s: unknown", enginecontainer.ExecMessage(x))
 	} else {
@@ -260,14 +258,7 @@ func (s *Service) failed(c *command, err error, detached bool) (*enginecontainer
 	close(c.exited)
 	s.containers.RemoveExec(c.container, c.id)
 	s.containers.Publish(c.container, "exec_die", "execID", c.id, "exitCode", strconv.Itoa(code))
-	if detached || !missing {
-		return nil, err
-	}
-	conn, e := enginecontainer.Said(err.Error()+"\r\n", c.req.Tty)
-	if e != nil {
-		return nil, err
-	}
-	return &enginecontainer.Stream{Conn: conn, Terminal: c.req.Tty, DetachKeys: c.keys}, nil
+	return err
 }
 
 // exited takes an exit record, and lets the supervisor forget it.

@@ -98,6 +98,21 @@ func validateModes(h *container.HostConfig) error {
 	case h.Runtime != "" && h.Runtime != "tare" && h.Runtime != "runc" && h.Runtime != "io.containerd.runc.v2":
 		return fault.Invalid("unknown or invalid runtime name: %s", h.Runtime)
 	}
+	if h.NetworkMode.IsContainer() {
+		switch {
+		case len(h.PortBindings) > 0 || h.PublishAllPorts:
+			return fault.Invalid("conflicting options: port publishing and the container type network mode")
+		case len(h.DNS) > 0 || len(h.DNSSearch) > 0 || len(h.DNSOptions) > 0:
+			return fault.Invalid("conflicting options: dns and the network mode")
+		case len(h.ExtraHosts) > 0:
+			return fault.Invalid("conflicting options: custom host-to-IP mapping and the network mode")
+		}
+	}
+	for _, e := range h.ExtraHosts {
+		if name, address, ok := strings.Cut(strings.Replace(e, "=", ":", 1), ":"); !ok || name == "" || address == "" {
+			return fault.Invalid("bad format for add-host: %q", e)
+		}
+	}
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return fault.Invalid("%w", err)
 	}
