@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -458,31 +460,59 @@ CMD ["cat", "/greeting", "/file"]
 	e.Docker("builder", "prune", "-af")
 }
 
+// TestEngineIsReplaced kills the engine under 20 containers that each print numbered lines.
 func TestEngineIsReplaced(t *testing.T) {
 	e := harness.Start(t)
 	image := e.Tools()
-	id := e.Docker("run", "-d", "--name", "c1", image, "tick", "0", "5ms")
-	pid := e.Docker("inspect", "-f", "{{.State.Pid}}", "c1")
-	for _, kill := range []bool{true, false} {
+	const n = 20
+	pids := map[string]string{}
+	for i := range n {
+		name := fmt.Sprintf("tick%d", i)
+		e.Docker("run", "-d", "--name", name, image, "tick", "0", "10ms")
+		pids[name] = e.Docker("inspect", "-f", "{{.State.Pid}}", name)
+	}
+	for _, kill := range []bool{true, false, true} {
 		e.Restart(kill)
-		if got := e.Docker("inspect", "-f", "{{.State.Pid}} {{.State.Status}}", id); got != pid+" running" {
-			t.Errorf("after kill=%v: %s, want %s", kill, got, pid)
+		for name, pid := range pids {
+			if got := e.Docker("inspect", "-f", "{{.State.Pid}} {{.State.Status}}", name); got != pid+" running" {
+				t.Errorf("%s after kill=%v: %s, want %s", name, kill, got, pid)
+			}
 		}
 	}
-	e.Docker("kill", "c1")
-	e.Docker("wait", "c1")
-	for i, line := range strings.Split(e.Docker("logs", "c1"), "\n") {
-		if line != fmt.Sprintf("tick %d", i+1) {
-			t.Fatalf("line %d is %q", i+1, line)
+	// One dies while there is no engine.
+	e.Kill()
+	pid, _ := strconv.Atoi(pids["tick0"])
+	syscall.Kill(pid, syscall.SIGKILL)
+	e.Launch()
+	e.Until("the exit that nobody saw", func() bool {
+		return e.Docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "tick0") == "exited 137"
+	})
+	for name := range pids {
+		if name != "tick0" {
+			e.Docker("kill", name)
 		}
-	}
-	if out := e.Docker("ps", "-a", "--format", "{{.Status}}"); !strings.HasPrefix(out, "Exited (137)") {
-		t.Errorf("status %q", out)
+		e.Docker("wait", name)
+		for i, line := range strings.Split(e.Docker("logs", name), "\n") {
+			if line != fmt.Sprintf("tick %d", i+1) {
+				t.Fatalf("%s: line %d is %q", name, i+1, line)
+			}
+		}
 	}
 	// A second engine is kept away.
 	r := exec.Command(filepath.Join(e.Bin, "tared"), "--data-root", e.DataRoot, "--exec-root", e.ExecRoot, "--config-file", filepath.Join(e.Dir, "daemon.json"), "--host", "unix://"+e.Dir+"/second.sock", "--pidfile", e.Dir+"/second.pid")
 	out, err := r.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "another engine (pid") {
 		t.Errorf("second engine: %v %s", err, out)
+	}
+}
+
+// TestShutdown ends an engine that has to stop its containers.
+func TestShutdown(t *testing.T) {
+	e := harness.Start(t, "--shutdown", "--shutdown-timeout", "5")
+	e.Docker("run", "-d", "--name", "trap1", e.Tools(), "trap")
+	e.Until("the trap", func() bool { return e.Docker("logs", "trap1") == "ready" })
+	e.Restart(false)
+	if out := e.Docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "trap1"); out != "exited 7" {
+		t.Errorf("after the engine's end: %s", out)
 	}
 }

@@ -44,6 +44,7 @@ type Engine struct {
 	Proxy    *swagger.Proxy
 	LogFile  string // what tared logs
 	Bin      string // folder of the programs
+	Host     Host
 
 	args     []string
 	cmd      *exec.Cmd
@@ -63,6 +64,7 @@ func Start(t testing.TB, args ...string) *Engine {
 		Direct: filepath.Join(dir, "tared.sock"), Socket: filepath.Join(dir, "api.sock"),
 		LogFile: filepath.Join(dir, "tared.log"), Bin: Programs(t), args: args,
 	}
+	e.Host = newHost(dir, e.DataRoot, e.ExecRoot)
 	t.Cleanup(e.cleanup)
 	e.Launch()
 	if e.Proxy, err = swagger.NewProxy(e.Socket, e.Direct); err != nil {
@@ -271,7 +273,7 @@ func (e *Engine) cleanup() {
 		e.T.Errorf("cannot remove what the test left: %v", err)
 	}
 	e.Stop()
-	if err := e.sweepHost(); err != nil {
+	if err := e.Host.sweep(); err != nil {
 		e.T.Errorf("cannot clean the host: %v", err)
 	}
 	if err := os.RemoveAll(e.Dir); err != nil {

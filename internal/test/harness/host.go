@@ -15,16 +15,21 @@ import (
 	"tare/internal/server/config"
 )
 
-// Instance is the engine's name on this host.
-func (e *Engine) Instance() string {
-	return (&config.Config{DataRoot: e.DataRoot, ExecRoot: e.ExecRoot}).Instance()
+// Host is what an engine has, or left, outside its folders.
+type Host struct {
+	dir, execRoot string
+	Instance      string // the engine's name on this host
 }
 
-// sweepHost removes what an ended engine keeps by design (its default bridge and firewall table), and tells of
+func newHost(dir, dataRoot, execRoot string) Host {
+	return Host{dir, execRoot, (&config.Config{DataRoot: dataRoot, ExecRoot: execRoot}).Instance()}
+}
+
+// sweep removes what an ended engine keeps by design (its default bridge and firewall table), and tells of
 // what it must not have left.
-func (e *Engine) sweepHost() error {
+func (h Host) sweep() error {
 	var errs []error
-	if mounts, err := e.Mounts(); err != nil {
+	if mounts, err := h.Mounts(); err != nil {
 		errs = append(errs, err)
 	} else if len(mounts) > 0 {
 		errs = append(errs, fmt.Errorf("mounts are left: %q", mounts))
@@ -32,10 +37,10 @@ func (e *Engine) sweepHost() error {
 			unix.Unmount(mounts[i], unix.MNT_DETACH)
 		}
 	}
-	if groups := e.Cgroups(); len(groups) > 0 {
+	if groups := h.Cgroups(); len(groups) > 0 {
 		errs = append(errs, fmt.Errorf("cgroups are left: %q", groups))
 	}
-	links, err := e.Links()
+	links, err := h.Links()
 	if err != nil {
 		errs = append(errs, err)
 	}
@@ -47,25 +52,25 @@ func (e *Engine) sweepHost() error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, e.removeTables())...)
+	return errors.Join(append(errs, h.removeTables())...)
 }
 
 // Links are the host's network links of this engine.
-func (e *Engine) Links() ([]netlink.Link, error) {
+func (h Host) Links() ([]netlink.Link, error) {
 	all, err := netlink.LinkList()
 	if err != nil {
 		return nil, err
 	}
 	var ours []netlink.Link
 	for _, l := range all {
-		if strings.Contains(l.Attrs().Name, e.Instance()) || strings.Contains(l.Attrs().Alias, e.Instance()) {
+		if strings.Contains(l.Attrs().Name, h.Instance) || strings.Contains(l.Attrs().Alias, h.Instance) {
 			ours = append(ours, l)
 		}
 	}
 	return ours, nil
 }
 
-func (e *Engine) removeTables() error {
+func (h Host) removeTables() error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
@@ -75,7 +80,7 @@ func (e *Engine) removeTables() error {
 		return err
 	}
 	for _, t := range tables {
-		if strings.Contains(t.Name, e.Instance()) {
+		if strings.Contains(t.Name, h.Instance) {
 			c.DelTable(t)
 		}
 	}
@@ -83,14 +88,14 @@ func (e *Engine) removeTables() error {
 }
 
 // Mounts are the host's mount points below the engine's folder.
-func (e *Engine) Mounts() ([]string, error) {
+func (h Host) Mounts() ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	var list []string
 	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], e.Dir+"/") {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], h.dir+"/") {
 			list = append(list, f[4])
 		}
 	}
@@ -98,10 +103,10 @@ func (e *Engine) Mounts() ([]string, error) {
 }
 
 // Cgroups are the control groups of this engine's containers.
-func (e *Engine) Cgroups() []string {
+func (h Host) Cgroups() []string {
 	var list []string
 	for _, pattern := range []string{"/sys/fs/cgroup/tare/%s/*/cgroup.procs", "/sys/fs/cgroup/*/tare/%s/*/cgroup.procs"} {
-		found, _ := filepath.Glob(fmt.Sprintf(pattern, e.Instance()))
+		found, _ := filepath.Glob(fmt.Sprintf(pattern, h.Instance))
 		for _, f := range found {
 			list = append(list, filepath.Dir(f))
 		}
@@ -110,8 +115,8 @@ func (e *Engine) Cgroups() []string {
 }
 
 // SupervisorPid is the pid of the engine's supervisor, 0 if it has none.
-func (e *Engine) SupervisorPid() int {
-	data, err := os.ReadFile(filepath.Join(e.ExecRoot, "supervisor.pid"))
+func (h Host) SupervisorPid() int {
+	data, err := os.ReadFile(filepath.Join(h.execRoot, "supervisor.pid"))
 	if err != nil {
 		return 0
 	}
