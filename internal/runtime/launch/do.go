@@ -57,14 +57,11 @@ func (s *stage) do(st *plan.Step) error {
 	case plan.OpConsole:
 		return s.console(st)
 	case plan.OpMakeCwd:
-		fd, err := ensureDir(s.root, st.Path)
-		if err == nil {
+		// Where it can't be made, OpCwd says so, as a failure of start.
+		if fd, err := ensureDir(s.root, st.Path); err == nil {
 			unix.Close(fd)
 		}
-		if err == unix.ENOTDIR || err == unix.ELOOP {
-			return nil // OpCwd says so, as a failure of start
-		}
-		return err
+		return nil
 	case plan.OpPivot:
 		return s.pivot()
 	case plan.OpRootPropagation:

@@ -115,6 +115,9 @@ func (s *stage) exec() error {
 		err := errnoOf(syscall.Exec(path, s.program.args, s.program.env))
 		switch err {
 		case unix.ENOENT, unix.ENOTDIR:
+			if hasSlash(s.program.args[0]) {
+				result = err
+			}
 			continue
 		case unix.EACCES:
 			result = err
