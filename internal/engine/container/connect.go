@@ -12,7 +12,7 @@ import (
 
 // Connect puts a container, running or not, on a further network.
 func (s *Service) Connect(ctx context.Context, networkRef, ref string, settings *network.EndpointSettings) error {
-	e, n, err := s.both(networkRef, ref)
+	e, n, err := both(s, networkRef, ref)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (s *Service) Connect(ctx context.Context, networkRef, ref string, settings 
 
 // Disconnect takes a container off a network. With force a network or container that is gone is no error.
 func (s *Service) Disconnect(ctx context.Context, networkRef, ref string, force bool) error {
-	e, n, err := s.both(networkRef, ref)
+	e, n, err := both(s, networkRef, ref)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (s *Service) Disconnect(ctx context.Context, networkRef, ref string, force 
 	}))
 }
 
-func (s *Service) both(networkRef, ref string) (*entry, network.Inspect, error) {
+func both(s *Service, networkRef, ref string) (*entry, network.Inspect, error) {
 	e, err := s.index.find(ref)
 	if err != nil {
 		return nil, network.Inspect{}, err

@@ -28,7 +28,7 @@ type listFilter struct {
 	isTask        bool
 }
 
-func (s *Service) newFilter(o ListOptions) (*listFilter, error) {
+func newFilter(s *Service, o ListOptions) (*listFilter, error) {
 	a := o.Filters
 	if err := a.Only("ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "label!", "name", "network", "publish", "since", "status", "volume"); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (s *Service) newFilter(o ListOptions) (*listFilter, error) {
 		}
 	}
 	if a.Has("ancestor") {
-		f.ancestors = s.ancestors(a["ancestor"])
+		f.ancestors = ancestors(s, a["ancestor"])
 	}
 	for _, v := range a["network"] {
 		f.networks = append(f.networks, v)
@@ -105,7 +105,7 @@ func (s *Service) newFilter(o ListOptions) (*listFilter, error) {
 }
 
 // ancestors are the ids of the images named, and of the containers' images that are made from them.
-func (s *Service) ancestors(refs []string) map[string]bool {
+func ancestors(s *Service, refs []string) map[string]bool {
 	out := map[string]bool{}
 	for _, ref := range refs {
 		base, err := s.cfg.Images.Get(ref)

@@ -20,7 +20,7 @@ import (
 
 // List returns the containers that match, newest first: the running ones, or all with All, Limit or a filter on the state.
 func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary, error) {
-	f, err := s.newFilter(o)
+	f, err := newFilter(s, o)
 	if err != nil {
 		return nil, err
 	}

@@ -32,9 +32,8 @@ func (m *monitor) watch(exits <-chan runtime.Exit) {
 			continue
 		}
 		e, err := m.index.find(x.Ref.Container)
-		if err != nil { // removed, or never ours: the supervisor need not keep it
-			m.work.Go(func() { m.cfg.Runtime.Delete(context.Background(), x.Ref.Container) })
-			continue
+		if err != nil {
+			continue // removed, or a build step's, which has another owner; recovery deletes what is nobody's
 		}
 		m.exited(e, x)
 	}

@@ -166,7 +166,7 @@ func (r *recovery) adopt(e *entry, st runtime.State) {
 	if st.Status == runtime.Paused {
 		s.Status = container.StatePaused
 	}
-	if !st.StartedAt.IsZero() {
+	if s.StartedAt.IsZero() && !st.StartedAt.IsZero() {
 		s.StartedAt = st.StartedAt.UTC()
 	}
 	e.run.noRestart = s.ByHand
