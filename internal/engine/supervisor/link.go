@@ -111,10 +111,11 @@ func (l *Link) redial() bool {
 		}
 		conn, err := l.dial(ctx)
 		if err == nil {
-			l.mu.Lock()
-			l.conn = conn
-			lost := l.lost
-			l.mu.Unlock()
+			lost, ok := l.adopt(conn)
+			if !ok { // Close came while we dialled: it has not seen this connection
+				conn.Close()
+				return false
+			}
 			slog.Warn("the connection to the supervisor was lost and made again")
 			if lost != nil {
 				l.done.Go(lost)
@@ -130,10 +131,25 @@ func (l *Link) redial() bool {
 	}
 }
 
+// adopt makes conn the current connection, unless the link closes.
+func (l *Link) adopt(conn connection) (lost func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.closing:
+		return nil, false
+	default:
+		l.conn = conn
+		return l.lost, true
+	}
+}
+
 // Close drops the connection and ends the exit channels; the supervisor and its containers go on.
 func (l *Link) Close() error {
+	l.mu.Lock()
 	close(l.closing)
-	conn, _ := l.current()
+	conn := l.conn
+	l.mu.Unlock()
 	err := conn.Close()
 	l.done.Wait()
 	return err
