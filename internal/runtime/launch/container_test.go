@@ -52,6 +52,9 @@ func TestFields(t *testing.T) {
 		"rlimit": {func(s *specs.Spec) {
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 77, Hard: 99}, {Type: "RLIMIT_CORE"}}
 		}, "ulimit -n; ulimit -Hn; ulimit -c", "77\n99\n0\n"},
+		"few files": {func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 4, Hard: 4}, {Type: "RLIMIT_NPROC", Soft: 1, Hard: 1}}
+		}, "ulimit -n", "4\n"},
 		"oom score":       {func(s *specs.Spec) { s.Process.OOMScoreAdj = &score }, "cat /proc/self/oom_score_adj", "500\n"},
 		"read-only root":  {func(s *specs.Spec) { s.Root.Readonly = true }, "touch /x || touch /dev/shm/y && echo shm", "touch: /x: Read-only file system\nshm\n"},
 		"writable root":   {nil, "touch /x && ls /x", "/x\n"},
@@ -743,7 +746,7 @@ func TestPrivileged(t *testing.T) {
 // Memory and pids limits hold, and the kill is counted.
 func TestLimits(t *testing.T) {
 	limit, pids := int64(16<<20), int64(10)
-	r := newRig(t, sh("dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; echo $?; i=0; while [ $i -lt 20 ]; do sleep 5 & i=$((i+1)); done 2>&1 | grep -c fork")...)
+	r := newRig(t, sh("dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; echo $?; i=0; while [ $i -lt 20 ]; do sleep 0.3 & i=$((i+1)); done 2>&1 | grep -c fork")...)
 	r.spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit, Swap: &limit}
 	r.spec.Linux.Resources.Pids = &specs.LinuxPids{Limit: &pids}
 	out, _, err := r.run()

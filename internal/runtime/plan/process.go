@@ -39,9 +39,6 @@ func compileProcess(p *Plan, spec *specs.Spec, process *specs.Process, host Host
 	if err != nil {
 		return err
 	}
-	if err := compileRlimits(p, process, host); err != nil {
-		return err
-	}
 	u := process.User
 	p.add(Step{Op: OpStdioOwner, Why: "process.user.uid", Num: []uint64{uint64(u.UID)}})
 	p.add(Step{Op: OpReady})
@@ -51,6 +48,10 @@ func compileProcess(p *Plan, spec *specs.Spec, process *specs.Process, host Host
 		umask = uint64(*u.Umask)
 	}
 	p.add(Step{Op: OpUmask, Why: "process.user.umask", Num: []uint64{umask}})
+	// Late, so that they bind the program and not the stage; early enough that raising one is still allowed.
+	if err := compileRlimits(p, process, host); err != nil {
+		return err
+	}
 	caps := process.Capabilities
 	if caps == nil {
 		caps = &specs.LinuxCapabilities{}
