@@ -105,7 +105,7 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 		Transfers: transfers, Registry: registries, Commits: o.engine.Commits,
 		Networks: o.networks, Volumes: o.engine.Volumes, Builds: builds, Events: bus,
 		Info: facts.Info, Version: facts.Engine,
-		Debugf: func(format string, args ...any) { slog.Debug(fmt.Sprintf(format, args...)) },
+		Debugf: debugf,
 	})
 	return o, nil
 }
@@ -116,6 +116,12 @@ func cgroupParent(cfg *config.Config) string {
 		return cfg.CgroupParent
 	}
 	return "/tare/" + cfg.Instance()
+}
+
+func debugf(format string, args ...any) {
+	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
+		slog.Debug(fmt.Sprintf(format, args...))
+	}
 }
 
 // runProgram finds tare-run beside this program, then in PATH.

@@ -42,7 +42,7 @@ type Services struct {
 	Builds     buildService
 	Events     *event.Bus
 
-	// Info answers GET /info except for the counts of containers and images; Version GET /version.
+	// Info answers GET /info except for the counts of containers, images and listeners; Version GET /version.
 	Info    func() system.Info
 	Version func() system.VersionResponse
 	// DefaultAuth is used where a request carries no credentials; nil: none.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -21,7 +22,10 @@ import (
 // eventKeys are the filters that GET /events knows.
 var eventKeys = []string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
 
-type eventDoor struct{ bus *event.Bus }
+type eventDoor struct {
+	bus       *event.Bus
+	listeners *atomic.Int64 // streams that are open
+}
 
 // stream sends past events since a time, then new ones until a time or for ever.
 func (d eventDoor) stream(w http.ResponseWriter, r *http.Request) error {
@@ -48,6 +52,8 @@ func (d eventDoor) stream(w http.ResponseWriter, r *http.Request) error {
 	}
 	past, sub := d.bus.Subscribe(since)
 	defer sub.Close()
+	d.listeners.Add(1)
+	defer d.listeners.Add(-1)
 	var end <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))

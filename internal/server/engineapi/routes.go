@@ -1,10 +1,14 @@
 package engineapi
 
-import "net/http"
+import (
+	"net/http"
+	"sync/atomic"
+)
 
 // routes is every operation that this engine answers.
 func routes(s Services) []route {
-	system := systemDoor{info: s.Info, version: s.Version, containers: s.Containers, images: s.Images, login: s.Registry}
+	listeners := &atomic.Int64{}
+	system := systemDoor{listeners: listeners, info: s.Info, version: s.Version, containers: s.Containers, images: s.Images, login: s.Registry}
 	disk := diskDoor{containers: s.Containers, images: s.Images, volumes: s.Volumes, cache: s.Builds}
 	containers, views := containerDoor{s.Containers}, containerView{s.Containers}
 	streams, files := streamDoor{s.Containers}, fileDoor{s.Containers}
@@ -24,7 +28,7 @@ func routes(s Services) []route {
 		{head, "/_ping", system.ping},
 		{get, "/version", system.getVersion},
 		{get, "/info", system.getInfo},
-		{get, "/events", eventDoor{s.Events}.stream},
+		{get, "/events", eventDoor{s.Events, listeners}.stream},
 		{get, "/system/df", disk.usage},
 		{post, "/auth", system.auth},
 

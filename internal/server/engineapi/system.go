@@ -3,6 +3,7 @@ package engineapi
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/registry"
@@ -19,6 +20,7 @@ type registryService interface {
 }
 
 type systemDoor struct {
+	listeners  *atomic.Int64 // of events
 	info       func() system.Info
 	version    func() system.VersionResponse
 	containers containerLister
@@ -67,7 +69,7 @@ func (d systemDoor) getInfo(w http.ResponseWriter, r *http.Request) error {
 			info.ContainersStopped++
 		}
 	}
-	info.Images = len(d.images.List())
+	info.Images, info.NEventsListener = len(d.images.List()), int(d.listeners.Load())
 	return writeJSON(w, http.StatusOK, info)
 }
 

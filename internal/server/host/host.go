@@ -30,7 +30,6 @@ type Facts struct {
 	Runtime    string // path of tare-run
 	Registries *registry.ServiceConfig
 	Warnings   []string
-	Listeners  func() int // of events
 }
 
 // Info answers GET /info without the counts of containers and images.
@@ -70,9 +69,6 @@ func (f Facts) Info() system.Info {
 		SecurityOptions: securityOptions(), CDISpecDirs: []string{},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		Warnings:        append([]string{}, f.Warnings...),
-	}
-	if f.Listeners != nil {
-		info.NEventsListener = f.Listeners()
 	}
 	if !c.Firewall {
 		info.FirewallBackend = nil
