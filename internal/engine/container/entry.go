@@ -31,8 +31,9 @@ type entry struct {
 	pending  []pendingAttach
 	restart  *time.Timer // fires the restart that the policy asked for
 	backoff  time.Duration
-	lower    []string // overlay lower folders; nil until asked for
-	users    int      // open Files
+	lower    []string      // overlay lower folders; nil until asked for
+	users    int           // open Files
+	unused   chan struct{} // closed when the last of them is released; nil without any
 	removing bool
 	gone     bool
 	execs    []string // ids, for inspect

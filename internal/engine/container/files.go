@@ -24,7 +24,9 @@ func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
 		e.mu.Unlock()
 		return nil, fault.Conflict("container %s is being removed", e.id)
 	}
-	e.users++
+	if e.users++; e.unused == nil {
+		e.unused = make(chan struct{})
+	}
 	rec = e.rec
 	e.mu.Unlock()
 	var once sync.Once
@@ -40,7 +42,10 @@ func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
 		Release: func() {
 			once.Do(func() {
 				e.mu.Lock()
-				e.users--
+				if e.users--; e.users == 0 {
+					close(e.unused)
+					e.unused = nil
+				}
 				e.mu.Unlock()
 			})
 		},

@@ -111,7 +111,7 @@ func (m *monitor) after(e *entry, r *run, rec record, again bool, wait time.Dura
 	close(r.settled)
 	switch {
 	case remove:
-		m.remover.auto(e)
+		m.remover.auto(m.ctx, e)
 		m.cfg.Runtime.Delete(ctx, rec.ID) // after the answer: a crash before it leaves what recovery deletes
 	case again:
 		m.scheduleRestart(e, wait)

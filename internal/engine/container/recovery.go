@@ -208,7 +208,7 @@ func (r *recovery) stopped(e *entry, halfway bool) {
 	}
 	if rec.HostConfig.AutoRemove && (remove || rec.State.Status == container.StateExited) {
 		r.due[e] = false
-		r.then = append(r.then, func() { r.remover.auto(e) })
+		r.then = append(r.then, func() { r.remover.auto(r.monitor.ctx, e) })
 	}
 }
 

@@ -3,10 +3,12 @@ package container
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
@@ -84,11 +86,36 @@ func (r *remover) byHand(ctx context.Context, e *entry, active, volumes bool) er
 	if err := e.settle(ctx); err != nil {
 		return err
 	}
+	limited, cancel := context.WithTimeout(ctx, filesLimit)
+	defer cancel()
+	if err := e.unusedFiles(limited); err != nil {
+		return err
+	}
 	return r.remove(e, volumes)
 }
 
-// auto removes an AutoRemove container after its end, with its anonymous volumes.
-func (r *remover) auto(e *entry) {
+// filesLimit is how long a removal waits for a copy, export, commit or log reader to end.
+const filesLimit = 10 * time.Second
+
+// unusedFiles waits until nobody works with the container's files. No new work begins once removing is set.
+func (e *entry) unusedFiles(ctx context.Context) error {
+	e.mu.Lock()
+	unused := e.unused
+	e.mu.Unlock()
+	if unused == nil {
+		return nil
+	}
+	select {
+	case <-unused:
+		return nil
+	case <-ctx.Done():
+		return fault.Conflict("its files are in use: wait for the copy, export or commit to end")
+	}
+}
+
+// auto removes an AutoRemove container after its end, with its anonymous volumes. It gives up when ctx ends; the next
+// recovery does it then.
+func (r *remover) auto(ctx context.Context, e *entry) {
 	e.mu.Lock()
 	if e.removing {
 		e.mu.Unlock()
@@ -96,20 +123,24 @@ func (r *remover) auto(e *entry) {
 	}
 	e.removing = true
 	e.mu.Unlock()
-	e.op <- struct{}{}
+	if e.unusedFiles(ctx) != nil || e.lock(ctx) != nil {
+		return
+	}
 	defer e.unlock()
-	r.remove(e, true)
+	if err := r.remove(e, true); err != nil {
+		slog.Error("cannot remove a container after its end", "container", e.id, "error", err)
+		e.mu.Lock()
+		e.removing = false
+		e.mu.Unlock()
+	}
 }
 
 // remove deletes a container that does not run; the caller holds e.op. Name and record go first and at once; the
 // folder, renamed so that a crash leaves only garbage, follows in the background.
 func (r *remover) remove(e *entry, volumes bool) error {
 	e.mu.Lock()
-	rec, users := e.rec, e.users
+	rec := e.rec
 	e.mu.Unlock()
-	if users > 0 {
-		return fault.Conflict("its files are in use: wait for the copy, export or commit to end")
-	}
 	trash := filepath.Join(r.root, files.TempPrefix+rec.ID)
 	if err := os.Rename(r.dir(rec.ID), trash); err != nil && !os.IsNotExist(err) {
 		return err

@@ -153,6 +153,21 @@ type killer struct{ *parts }
 // deathLimit is how long after SIGKILL the end may take before that is an error.
 const deathLimit = 30 * time.Second
 
+// started waits for a start that is under way. The caller does not hold e.op then: the start does.
+func (e *entry) started(ctx context.Context) error {
+	e.mu.Lock()
+	starting := e.starting()
+	e.mu.Unlock()
+	if !starting {
+		return nil
+	}
+	if err := e.lock(ctx); err != nil {
+		return err
+	}
+	e.unlock()
+	return nil
+}
+
 // send delivers a signal, thawing a paused container that could not die otherwise.
 func (k killer) send(ctx context.Context, e *entry, n syscall.Signal) error {
 	if err := k.cfg.Runtime.Signal(ctx, runtime.Ref{Container: e.id}, int(n)); err != nil {
@@ -173,8 +188,11 @@ func (k killer) send(ctx context.Context, e *entry, n syscall.Signal) error {
 	return nil
 }
 
-// stop ends a run: the signal, the wait, SIGKILL. It returns when all is cleaned up.
+// stop ends a run: the signal, the wait, SIGKILL. It returns when all is cleaned up. A start that is under way comes first.
 func (k killer) stop(ctx context.Context, e *entry, sig string, timeout *int, byHand bool) error {
+	if err := e.started(ctx); err != nil {
+		return err
+	}
 	rec := e.snapshot()
 	n := stopSignal(rec)
 	if sig != "" {
@@ -195,6 +213,10 @@ func (k killer) stop(ctx context.Context, e *entry, sig string, timeout *int, by
 	}
 	e.mu.Lock()
 	r := e.run
+	if !e.rec.State.running() {
+		e.mu.Unlock()
+		return e.settle(ctx)
+	}
 	r.noRestart = true
 	e.rec.State.ByHand = byHand
 	e.mu.Unlock()
@@ -228,18 +250,8 @@ func (k killer) end(ctx context.Context, e *entry) error {
 	if e.cancelRestart() {
 		return e.settle(ctx)
 	}
-	if e.op != nil { // a start that is under way comes first, unless the caller itself holds the lock
-		e.mu.Lock()
-		starting, r := e.starting(), e.run
-		e.mu.Unlock()
-		if starting {
-			if err := e.lock(ctx); err == nil {
-				e.unlock()
-			}
-			if closed(r.exited) {
-				return nil
-			}
-		}
+	if err := e.started(ctx); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	active, r := e.rec.State.running(), e.run

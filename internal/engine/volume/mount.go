@@ -74,6 +74,8 @@ func parseOptions(opts map[string]string) (Source, error) {
 // Populate calls fill with the volume's folder if it is empty and was never populated, so that an image's content
 // is copied once, by the first container. A fill that fails is tried again by the next.
 func (s *Service) Populate(name string, fill func(dir string) error) error {
+	s.filling.Lock()
+	defer s.filling.Unlock()
 	s.mu.Lock()
 	r, err := s.get(name)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/volume"
 
 	"tare/internal/base/event"
@@ -41,6 +42,8 @@ const recordName = "record.json"
 type Service struct {
 	root string
 	bus  *event.Bus
+
+	filling sync.Mutex // one Populate at a time; taken before mu
 
 	mu      sync.Mutex // guards all below
 	volumes map[string]*record
@@ -215,30 +218,38 @@ func (s *Service) List(f filter.Args) ([]*volume.Volume, error) {
 
 // Remove deletes a volume that nothing holds. With force a missing one is no error.
 func (s *Service) Remove(ctx context.Context, name string, force bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, err := s.get(name)
-	if err != nil {
-		if force {
-			return nil
-		}
+	trash, err := s.take(name, force)
+	if err != nil || trash == "" {
 		return err
 	}
-	if holders := slices.Sorted(maps.Keys(s.holds[name])); len(holders) > 0 {
-		return fault.Conflict("remove %s: volume is in use - [%s]", name, strings.Join(holders, ", "))
-	}
-	return s.remove(name)
+	return os.RemoveAll(trash)
 }
 
-// remove wants mu. The content goes in the background of nobody: the folder is renamed first, so a crash leaves only garbage.
-func (s *Service) remove(name string) error {
-	trash := filepath.Join(s.root, files.TempPrefix+ids.New())
+// take removes an unused volume's name and returns the folder that is left to delete.
+func (s *Service) take(name string, force bool) (trash string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.get(name); err != nil {
+		if force {
+			return "", nil
+		}
+		return "", err
+	}
+	if holders := slices.Sorted(maps.Keys(s.holds[name])); len(holders) > 0 {
+		return "", fault.Conflict("remove %s: volume is in use - [%s]", name, strings.Join(holders, ", "))
+	}
+	return s.discard(name)
+}
+
+// discard wants mu. The folder is renamed, so that a crash before its deletion leaves only garbage.
+func (s *Service) discard(name string) (trash string, err error) {
+	trash = filepath.Join(s.root, files.TempPrefix+ids.New())
 	if err := os.Rename(filepath.Join(s.root, name), trash); err != nil {
-		return fault.Internal("cannot remove volume %s: %w", name, err)
+		return "", fault.Internal("cannot remove volume %s: %w", name, err)
 	}
 	delete(s.volumes, name)
 	s.publish("destroy", name)
-	return os.RemoveAll(trash)
+	return trash, nil
 }
 
 // Prune removes unused anonymous volumes, with the filter all=1 all unused ones, and returns names and bytes won.
@@ -250,26 +261,30 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) ([]string, uint64, e
 	if err != nil {
 		return nil, 0, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	list, err := s.List(filter.Args{"dangling": {"true"}})
+	if err != nil {
+		return nil, 0, err
+	}
 	var removed []string
 	var won uint64
-	for _, name := range slices.Sorted(maps.Keys(s.volumes)) {
+	for _, v := range list {
 		if ctx.Err() != nil {
 			return removed, won, ctx.Err()
 		}
-		r := s.volumes[name]
-		if _, anonymous := r.Labels[anonymousLabel]; len(s.holds[name]) > 0 || !all && !anonymous || !f.Labels(r.Labels) {
+		if _, anonymous := v.Labels[anonymousLabel]; !all && !anonymous || !f.Labels(v.Labels) {
 			continue
 		}
-		size, err := diskUsage(s.data(name))
+		size, err := diskUsage(v.Mountpoint)
 		if err != nil {
 			return removed, won, err
 		}
-		if err := s.remove(name); err != nil {
+		if err := s.Remove(ctx, v.Name, true); err != nil {
+			if errdefs.IsConflict(err) {
+				continue // in use by now
+			}
 			return removed, won, err
 		}
-		removed, won = append(removed, name), won+uint64(size)
+		removed, won = append(removed, v.Name), won+uint64(size)
 	}
 	s.bus.Publish(event.Event{Type: "volume", Action: "prune"})
 	return removed, won, nil
