@@ -52,6 +52,7 @@ start_registry() {
   registry=$(sed 's/listening on //' "$work/registry.addr")
 }
 compile() { CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$work/web/web" ./test/demo/web; }
+remove() { tare rm -f web && tare rmi "$image" && tare builder prune -af >/dev/null; }
 fetch() { wait_for "the page" curl -sf "http://$1/"; curl -sf "http://$1/"; }
 address() { tare port "$1" 8080/tcp | head -1; }
 
@@ -67,7 +68,7 @@ step "run" tare run -d --name web -p 127.0.0.1::8080 "$image"
 step "fetch the page" fetch "$(address web)"
 step "push" tare push "$image"
 digest=$(tare image inspect -f '{{index .RepoDigests 0}}' "$image")
-step "remove container and image" bash -c "'$bin/tare' -H 'unix://$work/tared.sock' rm -f web && '$bin/tare' -H 'unix://$work/tared.sock' rmi '$image'"
+step "remove container, image, cache" remove
 step "pull" tare pull "$image"
 [ "$(tare image inspect -f '{{index .RepoDigests 0}}' "$image")" = "$digest" ] || { echo "another digest came back" >&2; exit 1; }
 step "run by digest" tare run -d --name again -p 127.0.0.1::8080 "$digest"
