@@ -209,7 +209,7 @@ func (f *fakeNetworks) Rename(c, name string)                               {}
 
 // world is all that a service runs in, over restarts of it.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	data     string
 	runtime  *fakeRuntime
 	images   *fakeImages
@@ -219,7 +219,7 @@ type world struct {
 	s        *Service
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	data := t.TempDir()
 	lower := filepath.Join(data, "lower")
 	for _, d := range []string{"/etc", "/data", "/srv/app"} {
@@ -320,7 +320,7 @@ func (w *world) wait(ref string, c container.WaitCondition) container.WaitRespon
 	return receive(w.t, ch)
 }
 
-func receive[T any](t *testing.T, c <-chan T) T {
+func receive[T any](t testing.TB, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
