@@ -118,6 +118,9 @@ func (g *global) newContainer(id string, o options) (*container, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.spec.Process != nil {
+		activate(c.spec.Process)
+	}
 	if c.plan, err = plan.Compile(c.spec, nil, host); err != nil {
 		return nil, err
 	}
@@ -231,18 +234,29 @@ func atSocket(dir string, do func(unix.Sockaddr) error) error {
 	return do(&unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(d) + "/" + socketFile})
 }
 
+// listenFDs is how many descriptors this process was given by socket activation (sd_listen_fds(3)).
+func listenFDs() int {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// activate tells the process of the sockets that go on to it.
+func activate(p *specs.Process) {
+	if n := listenFDs(); n > 0 {
+		p.Env = append(p.Env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_PID=1")
+	}
+}
+
 // stdio are this process's own streams, or none with a terminal, and what --preserve-fds and LISTEN_FDS say.
 func (o *options) stdio(p *specs.Process) (launch.Stdio, error) {
 	s := launch.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	if p.Terminal {
 		s = launch.Stdio{Console: true}
 	}
-	keep := o.preserve
-	if n, err := strconv.Atoi(os.Getenv("LISTEN_FDS")); err == nil && n > 0 {
-		keep += n
-		p.Env = append(p.Env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_PID=1")
-	}
-	for fd := 3; fd < 3+keep; fd++ {
+	for fd := 3; fd < 3+o.preserve+listenFDs(); fd++ {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			return s, fault.Invalid("--preserve-fds: descriptor %d is not open", fd)
 		}

@@ -81,6 +81,7 @@ func (o *execFlags) exec(r *record, s *specs.Spec, process *specs.Process) (int,
 	if process.Terminal && o.detach && o.consoleSocket == "" {
 		return 1, fault.Invalid("cannot allocate tty if runc will detach without setting console socket")
 	}
+	activate(process)
 	stdio, err := o.stdio(process)
 	if err != nil {
 		return 1, err
