@@ -76,6 +76,9 @@ const (
 	firstExtra = 7
 )
 
+// maxKeep leaves the stage's own program file (see high) out of the way of the descriptors that it is given.
+const maxKeep = 48
+
 // stageName is the stage's argument 0, by which the program knows that it is one.
 const stageName = "tare-run-stage"
 
@@ -100,6 +103,9 @@ func Resume(p *plan.Plan, conn int) *Process {
 }
 
 func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, error) {
+	if len(stdio.Keep) > maxKeep {
+		return nil, fault.Invalid("cannot pass on %d descriptors; the most is %d", len(stdio.Keep), maxKeep)
+	}
 	program, err := stageProgram()
 	if err != nil {
 		return nil, fault.Internal("cannot prepare the program that sets containers up: %w", err)

@@ -129,7 +129,8 @@ func (s *stage) bind(st *plan.Step) error {
 	return nil
 }
 
-// mask hides a path: a file behind the host's /dev/null, a directory behind an empty one.
+// mask hides a path: a file behind the container's own /dev/null, a directory behind an empty one.
+// The host's /dev/null won't do: its mode and owner could be changed through the mount.
 func (s *stage) mask(path string) error {
 	fd, err := openIn(s.root, path, unix.O_PATH, 0)
 	if err != nil {
@@ -143,9 +144,16 @@ func (s *stage) mask(path string) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return unix.Mount("tmpfs", fdPath(fd), "tmpfs", unix.MS_RDONLY, "")
 	}
-	null, err := devNull()
+	null, err := openIn(s.root, "/dev/null", unix.O_PATH, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return because(err, "/dev/null")
+	}
+	defer unix.Close(null)
+	if err := unix.Fstat(null, &st); err != nil {
+		return because(err, "/dev/null")
+	}
+	if !isNull(&st) {
+		return &failure{errno: unix.ENODEV, detail: "/dev/null of the container is something else"}
 	}
 	return unix.Mount(fdPath(null), fdPath(fd), "", unix.MS_BIND, "")
 }

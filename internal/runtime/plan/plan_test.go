@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -351,6 +352,34 @@ func FuzzUnmarshal(f *testing.F) {
 	f.Add(p.Marshal())
 	f.Add([]byte{255, 255, 255, 255, 15})
 	f.Fuzz(func(t *testing.T, b []byte) { Unmarshal(b) })
+}
+
+// A spec comes from outsiders: whatever it says, it is compiled or refused.
+func FuzzCompile(f *testing.F) {
+	for _, feature := range features() {
+		s := base()
+		feature.change(s)
+		b, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := new(specs.Spec)
+		if json.Unmarshal(b, s) != nil {
+			return
+		}
+		for _, root := range []*runtime.Overlay{overlay, nil} {
+			if p, err := Compile(s, root, v1); err == nil {
+				_ = p.String()
+				roundTrip(t, p)
+			}
+		}
+		if s.Process != nil {
+			_, _ = CompileExec(s, s.Process, v2)
+		}
+	})
 }
 
 // Every operation has words of its own.
