@@ -144,7 +144,7 @@ func (s *stage) mask(path string) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return unix.Mount("tmpfs", fdPath(fd), "tmpfs", unix.MS_RDONLY, "")
 	}
-	null, err := openIn(s.root, "/dev/null", unix.O_PATH, unix.RESOLVE_NO_SYMLINKS)
+	null, err := openIn(s.root, "/dev/null", unix.O_PATH, 0)
 	if err != nil {
 		return because(err, "/dev/null")
 	}
