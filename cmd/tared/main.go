@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"tare/internal/base/trace"
 	"tare/internal/server/config"
 )
 
@@ -53,6 +54,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	signal.Notify(reload, syscall.SIGHUP)
 	// A log reader that goes away is no reason to end. Caught, not ignored: what is ignored would be in containers too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	if err := trace.ToFile(os.Getenv("TARE_TRACE")); err != nil {
+		fmt.Fprintln(stderr, "tared:", err)
+		return 1
+	}
 	if err := serve(ctx, cfg, args, reload, &level); err != nil {
 		slog.Error("the engine ends", "error", err)
 		fmt.Fprintln(stderr, "tared:", err)

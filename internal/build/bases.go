@@ -13,6 +13,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/progress"
+	"tare/internal/base/trace"
 	"tare/internal/build/graph"
 	"tare/internal/image"
 	"tare/internal/image/transfer"
@@ -35,8 +36,9 @@ type bases struct {
 func (b *bases) fetch(names [][2]string) error {
 	g, ctx := errgroup.WithContext(b.ctx)
 	for _, n := range names {
+		beside := trace.Beside(ctx)
 		g.Go(func() error {
-			_, err := b.get(ctx, n[0], n[1])
+			_, err := b.get(beside, n[0], n[1])
 			return err
 		})
 	}
@@ -69,6 +71,7 @@ func (b *bases) get(ctx context.Context, name, platform string) (*image.Image, e
 	defer b.mu.Unlock()
 	b.found[k] = img
 	b.held = append(b.held, img.ID)
+	trace.Step(ctx, "image", "hold", "image", img.ID.String())
 	b.s.cfg.Images.Hold(b.holder, b.held...)
 	return img, nil
 }
@@ -79,6 +82,7 @@ func (b *bases) find(ctx context.Context, name, platform string) (*image.Image, 
 	if err != nil {
 		return nil, err
 	}
+	trace.Step(ctx, "image", "get", "image", name)
 	img, err := b.s.cfg.Images.Get(name)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return nil, err

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"tare/internal/base/trace"
 	"tare/internal/build/cache"
 	"tare/internal/build/graph"
 	"tare/internal/build/solve"
@@ -23,7 +25,8 @@ const comment = "buildkit.dockerfile.v0"
 
 // export makes the image of the target stage and names it. If nothing changed since an earlier build, it is
 // the same image: times come from the cache.
-func (s *Service) export(g *graph.Graph, run *solve.Run, req *Request, build string, names []reference.NamedTagged) (*image.Image, error) {
+func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, req *Request, build string, names []reference.NamedTagged) (*image.Image, error) {
+	trace.Step(ctx, "build", "export", "image", "")
 	target := g.Stages[g.Target]
 	config := target.Config
 	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
@@ -57,7 +60,11 @@ func (s *Service) export(g *graph.Graph, run *solve.Run, req *Request, build str
 			return nil, err
 		}
 	}
-	return s.cfg.Images.Put(&config, layers, names...)
+	img, err := s.cfg.Images.Put(&config, layers, names...)
+	if err == nil {
+		trace.Step(ctx, "image", "put", "image", img.ID.String())
+	}
+	return img, err
 }
 
 // history appends the lines of the target and of the stages that it is FROM. It returns the entries whose

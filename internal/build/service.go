@@ -13,6 +13,7 @@ import (
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
 	"tare/internal/base/progress"
+	"tare/internal/base/trace"
 	"tare/internal/build/graph"
 	"tare/internal/build/solve"
 	"tare/internal/image"
@@ -52,7 +53,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 		n.failed(step)
 		return "", err
 	}
-	img, err := s.export(g, run, &req, id, names)
+	img, err := s.export(ctx, g, run, &req, id, names)
 	if err != nil {
 		return "", err
 	}
@@ -62,6 +63,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 
 // graph parses the Dockerfile, finds the base images and makes the steps.
 func (s *Service) graph(ctx context.Context, req *Request, platform ocispec.Platform, name string, text []byte, id string, o *serial) (*graph.Graph, error) {
+	trace.Step(ctx, "build", "parse", "file", name)
 	f, err := graph.Parse(name, text)
 	if err != nil {
 		return nil, err
@@ -82,6 +84,7 @@ func (s *Service) graph(ctx context.Context, req *Request, platform ocispec.Plat
 	if err := b.fetch(wanted); err != nil {
 		return nil, err
 	}
+	trace.Step(ctx, "build", "graph", "of", name)
 	return f.Graph(opt, b.resolve)
 }
 

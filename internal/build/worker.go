@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/trace"
 	"tare/internal/build/copier"
 	"tare/internal/build/graph"
 	"tare/internal/build/rootfs"
@@ -181,6 +182,7 @@ func verify(a *source.Archive, want digest.Digest) error {
 
 // Do implements solve.Worker.
 func (w *worker) Do(ctx context.Context, work solve.Work, log io.Writer) (solve.Layer, error) {
+	trace.Step(ctx, "build", graph.Kind(work.Step.Op), "step", work.Step.About)
 	a, err := w.s.area(work.Parent)
 	if err != nil {
 		return solve.Layer{}, err
@@ -294,6 +296,7 @@ func (s *Service) commit(ctx context.Context, a *area) (solve.Layer, error) {
 	if err != nil {
 		return solve.Layer{}, err
 	}
+	trace.Step(ctx, "image", "commit", "layer", l.DiffID.String())
 	return solve.Layer{DiffID: l.DiffID, Size: l.Size}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/trace"
 	"tare/internal/network/dns"
 	"tare/internal/network/rtnl"
 )
@@ -36,6 +37,7 @@ func (m *Manager) Join(ctx context.Context, j Join) (*Joined, error) {
 		b = m.sandboxes[j.Container]
 		m.mu.Unlock()
 	}
+	trace.Step(ctx, "network", "join", "container", j.Container)
 	err := ctx.Err()
 	if err == nil {
 		err = m.plug(b, b.endpoints)

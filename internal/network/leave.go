@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"tare/internal/base/trace"
 	"tare/internal/network/rtnl"
 )
 
@@ -15,6 +16,7 @@ func (m *Manager) Leave(ctx context.Context, container string) error {
 	if b == nil {
 		return nil
 	}
+	trace.Step(ctx, "network", "leave", "container", container)
 	if err := m.leave(b, true); err != nil {
 		return fmt.Errorf("cannot disconnect container %s: %w", b.join.Name, err)
 	}

@@ -16,12 +16,14 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
+	"tare/internal/base/trace"
 )
 
 // Prepare computes what can be known before the namespaces exist, so that it can run beside the runtime's
 // create: addresses and host ports are allocated and held, files' contents computed. On error nothing is held. What
 // was prepared is given back by Leave, joined or not.
 func (m *Manager) Prepare(ctx context.Context, j Join) (*Joined, error) {
+	trace.Step(ctx, "network", "prepare", "container", j.Container)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

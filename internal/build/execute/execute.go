@@ -27,6 +27,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
+	"tare/internal/base/trace"
 	tarenetwork "tare/internal/network"
 	"tare/internal/runtime"
 	"tare/internal/runtime/client"
@@ -94,13 +95,14 @@ func (e *Executor) Run(ctx context.Context, p Process, out io.Writer) (code int,
 	}()
 	join := e.join(id, p)
 	var steps errgroup.Group
+	beside := trace.Beside(ctx)
 	steps.Go(func() error {
-		if _, err := e.Networks.Prepare(ctx, join); err != nil {
+		if _, err := e.Networks.Prepare(beside, join); err != nil {
 			return fmt.Errorf("failed to set up container networking: %w", err)
 		}
 		return nil
 	})
-	pid, err := e.Runtime.Create(ctx, runtime.Create{ID: id, Bundle: p.Dir, Rootfs: &p.Root, Stdio: runtime.Stdio{Log: runtime.Log{Driver: "none"}}})
+	pid, err := e.Runtime.Create(trace.Beside(ctx), runtime.Create{ID: id, Bundle: p.Dir, Rootfs: &p.Root, Stdio: runtime.Stdio{Log: runtime.Log{Driver: "none"}}})
 	if err != nil {
 		steps.Wait()
 		return 0, fmt.Errorf("failed to create task for container: %w", err)

@@ -15,14 +15,17 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"tare/internal/base/trace"
 	"tare/internal/build/cache"
 	"tare/internal/build/graph"
 )
@@ -119,7 +122,10 @@ func (s *Solver) Start(ctx context.Context, g *graph.Graph, w Worker, o Options)
 		r.Tasks[i] = &Task{Log: NewLog(), done: make(chan struct{})}
 	}
 	for i, step := range g.Steps {
-		t := r.Tasks[i]
+		t, ctx := r.Tasks[i], trace.Beside(ctx)
+		if trace.On() {
+			trace.Step(ctx, "build", "solve", "step", number(i, step))
+		}
 		r.group.Go(func() {
 			defer close(t.done)
 			defer t.Log.Close()
@@ -138,6 +144,18 @@ func (s *Solver) Start(ctx context.Context, g *graph.Graph, w Worker, o Options)
 		cancel()
 	}()
 	return r
+}
+
+// number tells a step and those it waits for, as graph's golden form does.
+func number(i int, step graph.Step) string {
+	s := strconv.Itoa(i) + " " + graph.Kind(step.Op)
+	if step.Parent != graph.None {
+		s += fmt.Sprintf(" on %d", step.Parent)
+	}
+	if len(step.Inputs) > 0 {
+		s += fmt.Sprintf(" from %v", step.Inputs)
+	}
+	return s
 }
 
 // task waits for the inputs, then finds or makes the result.
@@ -184,6 +202,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	}
 	if !o.NoCache {
 		if rec, ok := s.cache.Get(key, o.Build); ok {
+			trace.Step(ctx, "build", "cached", "step", step.About)
 			return made(work, rec, true), nil
 		}
 	}

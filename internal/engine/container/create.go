@@ -14,6 +14,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
+	"tare/internal/base/trace"
 	"tare/internal/engine/rootfs"
 	"tare/internal/engine/spec"
 	"tare/internal/image"
@@ -26,12 +27,14 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (container.Crea
 		return container.CreateResponse{}, fault.Invalid("config cannot be empty in order to create a container")
 	}
 	c := creation{parts: s.parts, index: s.index, req: req, id: ids.New()}
+	trace.Step(ctx, "engine", "create", "container", c.id)
 	e, err := c.do(ctx)
 	if err != nil {
 		c.undoAll()
 		return container.CreateResponse{Warnings: []string{}}, err
 	}
 	s.index.add(e)
+	trace.Step(ctx, "engine", "event", "create", c.id)
 	e.publish("create")
 	if c.warnings == nil {
 		c.warnings = []string{}
@@ -60,7 +63,7 @@ func (c *creation) undoAll() {
 func (c *creation) onError(f func()) { c.undo = append(c.undo, f) }
 
 func (c *creation) do(ctx context.Context) (*entry, error) {
-	if err := c.findImage(); err != nil {
+	if err := c.findImage(ctx); err != nil {
 		return nil, err
 	}
 	config, err := spec.Merge(c.req.Config, c.img.Config.Config)
@@ -109,6 +112,7 @@ func (c *creation) do(ctx context.Context) (*entry, error) {
 	if err := c.workingDir(config, rec.Mounts); err != nil {
 		return nil, err
 	}
+	trace.Step(ctx, "engine", "record", "container", c.id)
 	if err := c.save(rec); err != nil {
 		return nil, fmt.Errorf("cannot write the record of container %s: %w", name, err)
 	}
@@ -120,10 +124,11 @@ func (c *creation) do(ctx context.Context) (*entry, error) {
 // holder is the name under which a container holds its image.
 func holder(id string) string { return "container " + id }
 
-func (c *creation) findImage() error {
+func (c *creation) findImage(ctx context.Context) error {
 	if c.req.Config.Image == "" {
 		return fault.Invalid("no image was named: Config.Image is empty")
 	}
+	trace.Step(ctx, "image", "get", "image", c.req.Config.Image)
 	img, err := c.cfg.Images.Get(c.req.Config.Image)
 	if err != nil {
 		return err
@@ -135,12 +140,14 @@ func (c *creation) findImage() error {
 				c.req.Config.Image, platform(have), platform(*p))
 		}
 	}
+	trace.Step(ctx, "image", "hold", "image", img.ID.String())
 	c.cfg.Images.Hold(holder(c.id), img.ID)
 	c.onError(func() { c.cfg.Images.Release(holder(c.id)) })
 	// The hold came after the look-up; a removal in between shows as an image that is gone.
 	if c.img, err = c.cfg.Images.Get(img.ID.String()); err != nil {
 		return err
 	}
+	trace.Step(ctx, "image", "lower", "image", c.img.ID.String())
 	c.lower, err = c.cfg.Images.Lower(c.img)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/trace"
 	"tare/internal/engine/spec"
 	tarenetwork "tare/internal/network"
 	"tare/internal/runtime"
@@ -33,6 +34,7 @@ func (l *launcher) start(ctx context.Context, e *entry) error {
 	if err := e.settle(ctx); err != nil {
 		return err
 	}
+	trace.Step(ctx, "engine", "start", "container", e.id)
 	r := newRun()
 	rec := e.change(func(rec *record) { e.run = r })
 	pid, joined, err := l.launch(ctx, e, rec, r)
@@ -48,6 +50,7 @@ func (l *launcher) start(ctx context.Context, e *entry) error {
 		e.rec.Joined, e.rec.Ports = joined.Endpoints, joined.Ports
 	}
 	e.mu.Unlock()
+	trace.Step(ctx, "engine", "event", "start", e.id)
 	e.publish("start")
 	if early != nil {
 		l.monitor.exited(e, *early)
@@ -61,6 +64,7 @@ func (l *launcher) launch(ctx context.Context, e *entry, rec record, r *run) (pi
 	if err != nil {
 		return 0, nil, err
 	}
+	trace.Step(ctx, "engine", "spec", "container", rec.ID)
 	s, err := l.buildSpec(rec, lower)
 	if err != nil {
 		return 0, nil, err
@@ -86,12 +90,13 @@ func (l *launcher) launch(ctx context.Context, e *entry, rec record, r *run) (pi
 
 	var steps errgroup.Group
 	if join != nil {
+		beside := trace.Beside(ctx)
 		steps.Go(func() error {
-			_, err := l.networks.Prepare(ctx, *join)
+			_, err := l.networks.Prepare(beside, *join)
 			return err
 		})
 	}
-	pid, createErr := l.cfg.Runtime.Create(ctx, create)
+	pid, createErr := l.cfg.Runtime.Create(trace.Beside(ctx), create)
 	if err := errors.Join(createErr, steps.Wait()); err != nil {
 		if createErr != nil {
 			return 0, nil, createFault(createErr)
@@ -122,6 +127,7 @@ func (l *launcher) launch(ctx context.Context, e *entry, rec record, r *run) (pi
 	if joined != nil {
 		saved.Joined, saved.Ports = joined.Endpoints, joined.Ports
 	}
+	trace.Step(ctx, "engine", "record", "container", rec.ID)
 	if err := l.save(saved); err != nil {
 		return 0, nil, err
 	}

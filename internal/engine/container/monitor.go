@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"tare/internal/base/trace"
 	"tare/internal/runtime"
 )
 
@@ -65,6 +66,8 @@ func (m *monitor) exited(e *entry, x runtime.Exit) {
 		s.Status = container.StateRestarting
 		e.backoff = nextBackoff(e.backoff, ran)
 	}
+	ctx := trace.Begin(m.ctx, "runtime", "exit", "container", e.id)
+	trace.Step(ctx, "engine", "answer", "wait", e.id)
 	// An exit of Docker's own waiters: not-running and next-exit answer now, removed at the removal.
 	e.answer(false)
 	close(r.exited)
@@ -75,8 +78,9 @@ func (m *monitor) exited(e *entry, x runtime.Exit) {
 	if x.OOMKilled {
 		e.publish("oom")
 	}
+	trace.Step(ctx, "engine", "event", "die", e.id)
 	e.publish("die", "exitCode", strconv.Itoa(x.Code), "execDuration", strconv.Itoa(int(ran.Seconds())))
-	m.work.Go(func() { m.after(e, r, rec, again, wait) })
+	m.work.Go(func() { m.after(ctx, e, r, rec, again, wait) })
 }
 
 func closed(c chan struct{}) bool {
@@ -88,22 +92,23 @@ func closed(c chan struct{}) bool {
 	}
 }
 
-// after is what follows an exit.
-func (m *monitor) after(e *entry, r *run, rec record, again bool, wait time.Duration) {
+// after is what follows an exit. It goes on when ctx ends, which is when the engine closes, except for a removal that has to wait.
+func (m *monitor) after(ctx context.Context, e *entry, r *run, rec record, again bool, wait time.Duration) {
 	remove := rec.HostConfig.AutoRemove && !r.keep && !again
 	if !remove { // what is about to be removed needs no record of its end
 		e.mu.Lock()
 		e.rec.Joined, e.rec.Ports = nil, nil
 		rec = e.rec
 		e.mu.Unlock()
+		trace.Step(ctx, "engine", "record", "container", e.id)
 		m.save(rec)
 	}
-	ctx := context.Background()
+	always := context.WithoutCancel(ctx)
 	if !rec.HostConfig.NetworkMode.IsContainer() {
-		m.networks.Leave(ctx, rec.ID)
+		m.networks.Leave(always, rec.ID)
 	}
 	if !remove {
-		m.cfg.Runtime.Delete(ctx, rec.ID)
+		m.cfg.Runtime.Delete(always, rec.ID)
 	}
 	if rec.HostConfig.IpcMode.IsShareable() {
 		unmountShm(filepath.Join(m.dir(rec.ID), "shm"))
@@ -111,8 +116,8 @@ func (m *monitor) after(e *entry, r *run, rec record, again bool, wait time.Dura
 	close(r.settled)
 	switch {
 	case remove:
-		m.remover.auto(m.ctx, e)
-		m.cfg.Runtime.Delete(ctx, rec.ID) // after the answer: a crash before it leaves what recovery deletes
+		m.remover.auto(ctx, e)
+		m.cfg.Runtime.Delete(always, rec.ID) // after the answer: a crash before it leaves what recovery deletes
 	case again:
 		m.scheduleRestart(e, wait)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/files"
+	"tare/internal/base/trace"
 )
 
 // Remove deletes a container with its folder, log and upper layer; Force kills it first, Volumes takes its anonymous volumes too.
@@ -91,7 +92,7 @@ func (r *remover) byHand(ctx context.Context, e *entry, active, volumes bool) er
 	if err := e.unusedFiles(limited); err != nil {
 		return err
 	}
-	return r.remove(e, volumes)
+	return r.remove(ctx, e, volumes)
 }
 
 // filesLimit is how long a removal waits for a copy, export, commit or log reader to end.
@@ -127,7 +128,7 @@ func (r *remover) auto(ctx context.Context, e *entry) {
 		return
 	}
 	defer e.unlock()
-	if err := r.remove(e, true); err != nil {
+	if err := r.remove(ctx, e, true); err != nil {
 		slog.Error("cannot remove a container after its end", "container", e.id, "error", err)
 		e.mu.Lock()
 		e.removing = false
@@ -137,25 +138,29 @@ func (r *remover) auto(ctx context.Context, e *entry) {
 
 // remove deletes a container that does not run; the caller holds e.op. Name and record go first and at once; the
 // folder, renamed so that a crash leaves only garbage, follows in the background.
-func (r *remover) remove(e *entry, volumes bool) error {
+func (r *remover) remove(ctx context.Context, e *entry, volumes bool) error {
 	e.mu.Lock()
 	rec := e.rec
 	e.mu.Unlock()
+	trace.Step(ctx, "engine", "remove", "container", rec.ID)
 	trash := filepath.Join(r.root, files.TempPrefix+rec.ID)
 	if err := os.Rename(r.dir(rec.ID), trash); err != nil && !os.IsNotExist(err) {
 		return err
 	}
 	r.index.remove(e, rec.Name)
+	trace.Step(ctx, "image", "release", "image", rec.Image)
 	r.cfg.Images.Release(holder(rec.ID))
 	r.cfg.Volumes.Release(rec.ID)
 	if volumes {
 		r.dropVolumes(rec)
 	}
+	trace.Step(ctx, "engine", "event", "destroy", rec.ID)
 	rec.publish(r.cfg.Bus, "destroy")
 	e.dropPending()
 	e.mu.Lock()
 	e.gone = true
 	e.rec.State.Status = container.StateRemoving
+	trace.Step(ctx, "engine", "answer", "removal", rec.ID)
 	e.answer(true)
 	e.mu.Unlock()
 	r.background.Go(func() { os.RemoveAll(trash) })

@@ -45,7 +45,7 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 			e.mu.Lock()
 			e.removing = true
 			e.mu.Unlock()
-			s.remover.remove(e, true)
+			s.remover.remove(ctx, e, true)
 		}
 		return err
 	}

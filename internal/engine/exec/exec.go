@@ -21,6 +21,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
+	"tare/internal/base/trace"
 	enginecontainer "tare/internal/engine/container"
 	"tare/internal/engine/rootfs"
 	"tare/internal/engine/spec"
@@ -107,6 +108,7 @@ func (s *Service) Create(ctx context.Context, ref string, req container.ExecCrea
 		return "", err
 	}
 	c := &command{id: ids.New(), container: t.ID, run: t.StartedAt, req: req, keys: keys, created: time.Now(), exited: make(chan struct{})}
+	trace.Step(ctx, "engine", "create", "exec", c.id)
 	if c.process, err = process(t, req); err != nil {
 		return "", err
 	}
@@ -115,6 +117,7 @@ func (s *Service) Create(ctx context.Context, ref string, req container.ExecCrea
 	s.execs[c.id] = c
 	s.mu.Unlock()
 	s.containers.AddExec(c.container, c.id)
+	trace.Step(ctx, "engine", "event", "exec_create", c.id)
 	s.containers.Publish(c.container, "exec_create: "+strings.Join(req.Cmd, " "), "execID", c.id)
 	return c.id, nil
 }
@@ -223,6 +226,7 @@ func (s *Service) Start(ctx context.Context, id string, req container.ExecStartR
 	if !req.Detach {
 		attach = &runtime.Attach{Ref: ref, Stdin: c.req.AttachStdin, Stdout: c.req.AttachStdout, Stderr: c.req.AttachStderr}
 	}
+	trace.Step(ctx, "engine", "event", "exec_start", c.id)
 	s.containers.Publish(c.container, "exec_start: "+strings.Join(c.req.Cmd, " "), "execID", c.id)
 	pid, conn, err := s.runtime.Exec(context.WithoutCancel(ctx), runtime.Exec{Ref: ref, Process: c.process, Stdio: stdio}, attach)
 	if err != nil {
@@ -275,12 +279,15 @@ func (s *Service) exited(x runtime.Exit) {
 		c.running, c.code, c.ended, c.pid = false, &x.Code, x.At, 0
 	}
 	s.mu.Unlock()
+	ctx := trace.Begin(context.Background(), "runtime", "exit", "exec", x.Ref.Exec)
 	if mine {
+		trace.Step(ctx, "engine", "answer", "exec", c.id)
 		close(c.exited)
 		s.containers.RemoveExec(c.container, c.id)
+		trace.Step(ctx, "engine", "event", "exec_die", c.id)
 		s.containers.Publish(c.container, "exec_die", "execID", c.id, "exitCode", strconv.Itoa(x.Code))
 	}
-	s.runtime.Collect(context.Background(), x.Ref)
+	s.runtime.Collect(ctx, x.Ref)
 }
 
 // Inspect tells what is known of an exec.

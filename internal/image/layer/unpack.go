@@ -12,6 +12,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/files"
+	"tare/internal/base/trace"
 )
 
 // Unpack reads an uncompressed tar to its end, writes the tree and verifies the
@@ -25,6 +26,7 @@ func (s *Store) Unpack(ctx context.Context, tar io.Reader, want digest.Digest) (
 		return l, err
 	}
 	defer done()
+	trace.Step(ctx, "image", "unpack", "layer", want.String())
 	tmp, err := os.MkdirTemp(s.dir, files.TempPrefix)
 	if err != nil {
 		return Layer{}, err
@@ -60,6 +62,7 @@ func (s *Store) unpack(ctx context.Context, tar io.Reader, want digest.Digest, t
 	if want != "" && got != want {
 		return Layer{}, fault.Invalid("content has diffID %s", got)
 	}
+	trace.Step(ctx, "image", "verify", "layer", got.String())
 	return s.publish(tmp, record{Layer: Layer{DiffID: got, Size: x.Bytes}, Implied: x.Implied})
 }
 

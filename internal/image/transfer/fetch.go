@@ -15,6 +15,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/progress"
+	"tare/internal/base/trace"
 	"tare/internal/image/blob"
 	"tare/internal/image/compress"
 	"tare/internal/image/layer"
@@ -158,6 +159,7 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	trace.Step(ctx, "image", "download", "blob", a.desc.Digest.String())
 	kept := w.Offset()
 	body, err := a.repo.Blob(ctx, a.desc, kept)
 	if err != nil {
@@ -171,13 +173,14 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 	var l layer.Layer
 	var unpacked chan error
 	q := newQueue(ctx)
+	blobArm, layerArm := trace.Beside(ctx), trace.Beside(ctx)
 	if l, err = a.s.store.Layers.Get(want); err == nil {
 		q.abandon() // only the blob is missing
 	} else {
 		unpacked = make(chan error, 1)
 		go func() {
 			var err error
-			l, err = a.unpack(ctx, q, want)
+			l, err = a.unpack(layerArm, q, want)
 			q.abandon()
 			unpacked <- err
 		}()
@@ -192,6 +195,7 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 		if got := w.Digest(); got != a.desc.Digest {
 			err = fault.Invalid("layer %s of %s %w: its content has digest %s", a.desc.Digest, a.repo.Name(), errDamaged, got)
 		} else {
+			trace.Step(blobArm, "image", "verify", "blob", a.desc.Digest.String())
 			a.sink.Status(a.id, "Download complete")
 			a.sink.Report(progress.Update{ID: a.id, Action: "Extracting", Current: a.desc.Size, Total: a.desc.Size})
 		}
@@ -208,6 +212,7 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	trace.Step(ctx, "image", "store", "blob", a.desc.Digest.String())
 	if _, err := w.Commit(a.desc.Size); err != nil {
 		return a.explain(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
 	"tare/internal/base/progress"
+	"tare/internal/base/trace"
 	"tare/internal/image"
 	"tare/internal/image/registry"
 )
@@ -62,6 +63,7 @@ func (s *Service) Pull(ctx context.Context, req PullRequest, p progress.Sink) (*
 func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref reference.Named, platform *ocispec.Platform, p progress.Sink) (*image.Image, error) {
 	what := registry.TagOrDigest(ref)
 	p.Status(what, "Pulling from "+reference.Path(ref))
+	trace.Step(ctx, "image", "manifest", "of", reference.FamiliarString(ref))
 	data, target, err := repo.Manifest(ctx, what)
 	if err != nil {
 		return nil, err
@@ -75,6 +77,7 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 	if isIndex(target.MediaType) {
 		target.Platform = platform // which of the index's manifests the name is to mean here
 	}
+	trace.Step(ctx, "image", "name", "image", reference.FamiliarString(ref))
 	img, err := s.store.PutManifest(target, ref)
 	if err != nil {
 		j.discard(err)
@@ -86,6 +89,7 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 		status = "Image is up to date for "
 	}
 	p.Status("", "Status: "+status+reference.FamiliarString(ref))
+	trace.Step(ctx, "image", "event", "pull", reference.FamiliarString(ref))
 	s.publish("pull", ref, img.Config.Config.Labels)
 	return img, nil
 }
@@ -139,6 +143,7 @@ func (j *job) manifest(ctx context.Context, d *ocispec.Descriptor) ([]byte, erro
 	if data, err := j.s.store.Blobs.Bytes(d.Digest); err == nil {
 		return data, nil
 	}
+	trace.Step(ctx, "image", "manifest", "of", d.Digest.String())
 	data, got, err := j.repo.Manifest(ctx, d.Digest.String())
 	if err != nil {
 		return nil, err
@@ -204,15 +209,16 @@ func (j *job) parts(ctx context.Context, platform *ocispec.Platform) error {
 			}
 		}
 	}
+	beside := trace.Beside(ctx)
 	group.Go(func() error {
 		defer close(ready)
-		broken = j.fetchConfig(ctx, platform)
+		broken = j.fetchConfig(beside, platform)
 		return broken
 	})
 	for _, i := range order {
-		l := j.doc.Layers[i]
+		l, beside := j.doc.Layers[i], trace.Beside(ctx)
 		group.Go(func() error {
-			return j.s.flights.do(ctx, l.Digest, j.sink, func(flightCtx context.Context, sink progress.Sink) error {
+			return j.s.flights.do(beside, l.Digest, j.sink, func(flightCtx context.Context, sink progress.Sink) error {
 				a := &arrival{s: j.s, repo: j.repo, desc: l, diffID: diffID(i), sink: sink, id: ids.Short(l.Digest.String())}
 				return a.run(flightCtx)
 			})
@@ -246,6 +252,7 @@ func (j *job) fetchConfig(ctx context.Context, platform *ocispec.Platform) error
 	d := j.doc.Config
 	data, err := j.s.store.Blobs.Bytes(d.Digest)
 	if err != nil {
+		trace.Step(ctx, "image", "download", "config", d.Digest.String())
 		body, err := j.repo.Blob(ctx, d, 0)
 		if err != nil {
 			return err
@@ -258,6 +265,7 @@ func (j *job) fetchConfig(ctx context.Context, platform *ocispec.Platform) error
 		if got := d.Digest.Algorithm().FromBytes(data); got != d.Digest {
 			return fault.Invalid("config %s of %s %w: its content has digest %s", d.Digest, j.repo.Name(), errDamaged, got)
 		}
+		trace.Step(ctx, "image", "verify", "config", d.Digest.String())
 		if err := j.put(d, data); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/trace"
 	"tare/internal/runtime"
 	"tare/internal/runtime/wire"
 )
@@ -14,6 +15,7 @@ import (
 // Create makes the container's namespaces, mounts and cgroup and returns the
 // host pid of its process, which waits for Start. After an error nothing is left.
 func (c *Client) Create(ctx context.Context, req runtime.Create) (pid int, err error) {
+	trace.Step(ctx, "runtime", "create", "container", req.ID)
 	var res wire.Pid
 	_, err = c.call(ctx, wire.Create, req, &res)
 	if err != nil && errors.Is(err, ctx.Err()) {
@@ -26,6 +28,7 @@ func (c *Client) Create(ctx context.Context, req runtime.Create) (pid int, err e
 // Start lets the process exec and returns once it did. If the exec fails the
 // error is an *ExecError; the container is then stopped and wants Delete.
 func (c *Client) Start(ctx context.Context, id string) error {
+	trace.Step(ctx, "runtime", "start", "container", id)
 	_, err := c.call(ctx, wire.Start, runtime.Ref{Container: id}, nil)
 	return err
 }
@@ -34,6 +37,7 @@ func (c *Client) Start(ctx context.Context, id string) error {
 // must not miss output pass attach: the stream is then connected before the exec.
 // After an *ExecError, or any other, nothing is left and no exit record comes.
 func (c *Client) Exec(ctx context.Context, req runtime.Exec, attach *runtime.Attach) (pid int, stream *net.UnixConn, err error) {
+	trace.Step(ctx, "runtime", "exec", "exec", req.Ref.Exec)
 	var res wire.Pid
 	file, err := c.call(ctx, wire.Exec, wire.ExecBody{Exec: req, Attach: attach}, &res)
 	if err != nil {
@@ -55,6 +59,7 @@ func (c *Client) Exec(ctx context.Context, req runtime.Exec, attach *runtime.Att
 // output written before the exit comes before EOF; a process that ended gives EOF at once.
 // A client that does not read makes the process wait, after 1 MiB.
 func (c *Client) Attach(ctx context.Context, req runtime.Attach) (*net.UnixConn, error) {
+	trace.Step(ctx, "runtime", "attach", "container", req.Ref.Container)
 	file, err := c.call(ctx, wire.Attach, req, nil)
 	if err != nil {
 		return nil, err
@@ -81,6 +86,7 @@ func toStream(file *os.File) (*net.UnixConn, error) {
 
 // Signal sends sig to one process (its init for a container); Conflict if it has ended.
 func (c *Client) Signal(ctx context.Context, ref runtime.Ref, sig int) error {
+	trace.Step(ctx, "runtime", "signal", "container", ref.Container)
 	_, err := c.call(ctx, wire.Signal, wire.SignalBody{Ref: ref, Signal: sig}, nil)
 	return err
 }
@@ -106,6 +112,7 @@ func (c *Client) Resume(ctx context.Context, id string) error {
 // Delete forgets a stopped or created container (a created one is killed first)
 // and removes its cgroup. It is idempotent; Conflict while the container runs.
 func (c *Client) Delete(ctx context.Context, id string) error {
+	trace.Step(ctx, "runtime", "delete", "container", id)
 	_, err := c.call(ctx, wire.Delete, runtime.Ref{Container: id}, nil)
 	return err
 }
@@ -126,6 +133,7 @@ func (c *Client) List(ctx context.Context) ([]runtime.State, error) {
 
 // Collect lets the supervisor forget an exec's exit record.
 func (c *Client) Collect(ctx context.Context, ref runtime.Ref) error {
+	trace.Step(ctx, "runtime", "collect", "exec", ref.Exec)
 	_, err := c.call(ctx, wire.Collect, ref, nil)
 	return err
 }

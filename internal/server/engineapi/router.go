@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/trace"
 	"tare/internal/server/engineapi/compat"
 )
 
@@ -122,6 +123,9 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.SetPathValue(k, v)
 	}
 	t.debugf("%s %s", r.Method, r.URL.RequestURI())
+	if trace.On() {
+		r = r.WithContext(trace.Begin(r.Context(), "server", c.method, c.pattern, ""))
+	}
 	ow := &observed{ResponseWriter: w}
 	err = compat.Wrap(ow, r, c.method+" "+c.pattern, version, c.handle)
 	switch {
