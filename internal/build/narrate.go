@@ -37,7 +37,9 @@ func (n *narrator) tell(ctx context.Context) {
 			n.out.Stream(fmt.Sprintf("Step %d/%d : %s\n", number, total, line.Text))
 			last := si == n.g.Target && i == len(stage.Lines)-1
 			if line.Step == graph.None {
-				id = after(id, line.Text)
+				if line.Shows { // FROM scratch has no id
+					id = after(id, line.Text)
+				}
 			} else {
 				t := n.run.Tasks[line.Step]
 				if line.Shows {
