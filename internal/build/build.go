@@ -102,7 +102,8 @@ type Images interface {
 	Release(holder string)
 	Commit(ctx context.Context, upper string) (layer.Layer, error)
 	Put(config *image.Config, layers []layer.Layer, names ...reference.NamedTagged) (*image.Image, error)
-	Sweep(ctx context.Context) (bytes int64, err error)
+	Discard(ids ...digest.Digest) error
+	Discard(ids ...digest.Digest) error
 }
 
 // Layers finds layers' records.
