@@ -103,7 +103,6 @@ type Images interface {
 	Commit(ctx context.Context, upper string) (layer.Layer, error)
 	Put(config *image.Config, layers []layer.Layer, names ...reference.NamedTagged) (*image.Image, error)
 	Discard(ids ...digest.Digest) error
-	Discard(ids ...digest.Digest) error
 }
 
 // Layers finds layers' records.

@@ -79,7 +79,6 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 	}
 	used := s.layersOfImages()
 	var ids []string
-	var layers []digest.Digest
 	var won int64
 	var layers []digest.Digest
 	for _, r := range s.cache.List() {
@@ -96,9 +95,6 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 			}
 		}
 		ids = append(ids, d.ID)
-		if r.Layer != "" {
-			layers = append(layers, r.Layer)
-		}
 		if !d.Shared {
 			won += d.Size
 		}
@@ -108,9 +104,6 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 	}
 	// Now, not after the sweep's grace: the space is what the caller wants.
 	if err := s.cfg.Images.Discard(layers...); err != nil {
-		return ids, won, err
-	}
-	if err := s.cfg.Images.Discard(layers...); err != nil { // those that nobody else holds
 		return ids, won, err
 	}
 	if s.cfg.Bus != nil {
