@@ -8,19 +8,8 @@ start_tared
 start_registry
 
 say "debootstrap and import"
-cache=${TARE_E2E_CACHE:-/var/cache/tare-e2e}
-mkdir -p "$cache"
-if [ ! -s "$cache/bookworm.tar" ]; then
-  debootstrap --variant=minbase bookworm "$work/bookworm" >"$work/debootstrap.log"
-  rm -rf "$work/bookworm/var/cache/apt/archives/"*.deb
-  tar -C "$work/bookworm" --numeric-owner --xattrs -cf "$cache/bookworm.tar.new" .
-  mv "$cache/bookworm.tar.new" "$cache/bookworm.tar"
-  rm -rf "$work/bookworm"
-fi
-tare import "$cache/bookworm.tar" debian:bookworm
-contains "$(tare run --rm debian:bookworm cat /etc/os-release)" 'VERSION_CODENAME=bookworm' "the imported base"
+debian_base
 
-say "build with tare build"
 mkdir "$work/ctx"
 cat >"$work/ctx/Dockerfile" <<'DOCKERFILE'
 FROM debian:bookworm
@@ -31,40 +20,64 @@ EXPOSE 80 6379
 CMD ["nginx", "-g", "daemon off;"]
 DOCKERFILE
 echo "served by nginx in tare" >"$work/ctx/index.html"
-tare build -t "$registry/web:1" "$work/ctx" >"$work/build.log" 2>&1
-say "build with the stock client: all cached"
-DOCKER_BUILDKIT=0 stock build -t "$registry/web:stock" "$work/ctx" >"$work/build-stock.log" 2>&1
+build() { tare build -t "$registry/web:1" "$work/ctx" >"$work/build.log" 2>&1; }
+build_stock() { DOCKER_BUILDKIT=0 stock build "$@" "$work/ctx" >"$work/build-stock.log" 2>&1; }
+say "build"
+took "tare build, apt-get install included" build
+took "tare build again" build
+took "docker build: all cached" build_stock -t "$registry/web:stock"
 grep -q 'Using cache' "$work/build-stock.log" || fail "the second build used no cache"
 equal "$(tare image inspect -f '{{.ID}}' "$registry/web:1")" "$(stock image inspect -f '{{.Id}}' "$registry/web:stock")" "the two builds' image id"
-say "build with the stock client, without cache"
-DOCKER_BUILDKIT=0 stock build --no-cache -t "$registry/web:fresh" "$work/ctx" >"$work/build-fresh.log" 2>&1
+took "docker build --no-cache" build_stock --no-cache -t "$registry/web:fresh"
 
-serve() { # serve IMAGE: nginx through -p, redis by name over a user-defined network
-  tare network create "net-$1"
+serve() { # serve NAME IMAGE: nginx through -p, redis by name over a user-defined network
+  local at out
+  tare network create "net-$1" >/dev/null
   tare run -d --name "web-$1" -p 127.0.0.1:0:80 "$2" >/dev/null
-  local at
   at=$(tare port "web-$1" 80/tcp | head -1)
   wait_for 10 "nginx" curl -sf "http://$at/"
   equal "$(curl -sf "http://$at/")" "served by nginx in tare" "the page"
+  # nginx's workers are www-data's
+  contains "$(tare exec "web-$1" sh -c 'for p in /proc/[0-9]*; do stat -c %U $p; done')" www-data "the owners of nginx's processes"
   tare run -d --name "redis-$1" --network "net-$1" "$2" redis-server --bind 0.0.0.0 --protected-mode no --save "" >/dev/null
-  wait_for 10 "redis" bash -c "'$bin/tare' -H 'unix://$work/tared.sock' run --rm --network 'net-$1' '$2' redis-cli -h 'redis-$1' ping | grep -q PONG"
-  local out
+  wait_for 10 "redis" redis_ping "$1" "$2"
   out=$(tare run --rm --network "net-$1" "$2" redis-benchmark -h "redis-$1" -n 20000 -c 20 -q -t set,get)
   contains "$out" 'GET' "redis-benchmark"
-  echo "$out" | tr '\r' '\n' | grep 'requests per second' || true
+  tr '\r' '\n' <<<"$out" | grep 'requests per second' | sed 's/^/    /'
   tare rm -f "web-$1" "redis-$1" >/dev/null
   tare network rm "net-$1" >/dev/null
 }
+redis_ping() { tare run --rm --network "net-$1" "$2" redis-cli -h "redis-$1" ping | grep -q PONG; }
 say "serve both"
 serve tare "$registry/web:1"
 serve fresh "$registry/web:fresh"
 
-say "push, remove, pull, run again"
-tare push "$registry/web:1" >/dev/null
+say "push"
+took "tare push" tare push -q "$registry/web:1" >"$work/push.out"
+cat "$work/push.out"
 digest=$(tare image inspect -f '{{index .RepoDigests 0}}' "$registry/web:1")
-stock push "$registry/web:fresh" >/dev/null
-tare rmi -f "$registry/web:1" "$registry/web:stock" "$registry/web:fresh" >/dev/null
-stock pull "$registry/web:1" >"$work/pull.log"
+id=$(tare image inspect -f '{{.ID}}' "$registry/web:1")
+stock push -q "$registry/web:fresh" >/dev/null
+
+say "remove from the store"
+tare rmi -f "$registry/web:1" "$registry/web:stock" "$registry/web:fresh" debian:bookworm >/dev/null
+tare builder prune -af >/dev/null
+tare image prune -af >/dev/null
+equal "$(tare images -aq)" "" "images after the removal"
+equal "$(find "$work/tared/data/images/blobs" -type f -size +100k | wc -l)" 0 "layer blobs after the removal"
+equal "$(find "$work/tared/data/layers" -mindepth 1 -maxdepth 1 -name '????????????????*' | wc -l)" 0 "unpacked layers after the removal"
+
+say "pull, run again"
+took "docker pull" stock pull -q "$registry/web:1" >"$work/pull.out"
+grep ' s$' "$work/pull.out"
 equal "$(tare image inspect -f '{{index .RepoDigests 0}}' "$registry/web:1")" "$digest" "the digest after push and pull"
+equal "$(tare image inspect -f '{{.ID}}' "$registry/web:1")" "$id" "the image id after push and pull"
 serve again "$registry/web:1"
+serve digest "$digest"
+
+say "an engine that never saw the image pulls it by digest"
+engine=tared2
+start_tared
+took "tare pull" tare pull -q "$digest" >"$work/pull.out"
+serve other "$digest"
 say "ok"
