@@ -157,7 +157,7 @@ func begin(e *harness.Engine, stdin io.Reader, args ...string) *command {
 	return c
 }
 
-// purge removes everything that clients can remove.
+// purge removes everything that clients can remove, but images with names.
 func purge(ctx context.Context, e *harness.Engine) error {
 	var errs []error
 	list, err := e.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
@@ -166,7 +166,7 @@ func purge(ctx context.Context, e *harness.Engine) error {
 		_, err := e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 		errs = append(errs, err)
 	}
-	for _, path := range []string{"/build/prune?all=1", "/images/prune?filters=" + `%7B%22dangling%22%3A%5B%22false%22%5D%7D`, "/volumes/prune?filters=" + `%7B%22all%22%3A%5B%22true%22%5D%7D`, "/networks/prune"} {
+	for _, path := range []string{"/build/prune?all=1", "/images/prune", "/volumes/prune?filters=" + `%7B%22all%22%3A%5B%22true%22%5D%7D`, "/networks/prune"} {
 		a, err := ask(e, "POST", path, "", nil)
 		if err == nil && a.status != 200 {
 			err = fmt.Errorf("%s: %+v", path, a)

@@ -160,6 +160,8 @@ func tree(root string) []string {
 			return nil
 		}
 		switch parts := strings.Split(rel, string(filepath.Separator)); {
+		case settling(root, parts):
+			return nil
 		case len(parts) == 3 && parts[0] == "layers" && parts[2] == "fs",
 			len(parts) == 3 && parts[0] == "containers" && (parts[2] == "upper" || parts[2] == "work"),
 			len(parts) == 3 && parts[0] == "volumes":
@@ -172,6 +174,20 @@ func tree(root string) []string {
 		return nil
 	})
 	return list
+}
+
+// settling tells whether a file is the mark of a blob or layer that is there: it goes when the disk has the data.
+func settling(root string, parts []string) bool {
+	name := parts[len(parts)-1]
+	if len(parts) < 3 || parts[len(parts)-2] != "unsettled" {
+		return false
+	}
+	for _, target := range []string{filepath.Join("images", "blobs", strings.ReplaceAll(name, "-", "/")), filepath.Join("layers", name)} {
+		if _, err := os.Stat(filepath.Join(root, target)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // fresh is what of now was not there before.
