@@ -26,6 +26,9 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	if err != nil {
 		return "", err
 	}
+	if strings.HasPrefix(req.Network, "container:") {
+		return "", fault.Unsupported("build steps can't share the network of a container: use default, host, none or a network's name")
+	}
 	platform, err := parsePlatform(req.Platform, s.cfg.Host)
 	if err != nil {
 		return "", err

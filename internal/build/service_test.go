@@ -281,6 +281,7 @@ func TestBuildErrors(t *testing.T) {
 		{name: "bad tag", file: simple, want: "invalid reference format", req: Request{Tags: []string{"UPPER"}}},
 		{name: "tag with digest", file: simple, want: "build tag cannot contain a digest", req: Request{Tags: []string{"a@" + digest.FromString("x").String()}}},
 		{name: "bad platform", file: simple, want: "cannot build for windows/amd64", req: Request{Platform: "windows/amd64"}},
+		{name: "container's network", file: simple, want: "can't share the network of a container", req: Request{Network: "container:x"}, class: errdefs.IsNotImplemented},
 		{name: "missing base", file: "FROM missing\n", want: "pull access denied for missing", class: errdefs.IsNotFound},
 		{name: "missing file", file: "FROM scratch\nCOPY x /\n", want: "COPY failed: file not found in build context or excluded by .dockerignore: stat x: file does not exist", class: errdefs.IsNotFound},
 		{name: "failing RUN", file: "FROM base\nRUN fail 7\n", want: "The command '/bin/sh -c fail 7' returned a non-zero code: 7", class: func(err error) bool {
