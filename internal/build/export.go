@@ -63,6 +63,9 @@ func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, re
 	img, err := s.cfg.Images.Put(&config, layers, names...)
 	if err == nil {
 		trace.Step(ctx, "image", "put", "image", img.ID.String())
+		for _, n := range names {
+			trace.Step(ctx, "image", "name", "image", reference.FamiliarString(n))
+		}
 	}
 	return img, err
 }

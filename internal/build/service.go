@@ -39,7 +39,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	}
 	id := "build " + ids.New()
 	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}}
-	defer s.finish(id, w)
+	defer s.finish(ctx, id, w)
 	o := &serial{out: out}
 	g, err := s.graph(ctx, &req, platform, dockerfile, text, id, o)
 	if err != nil {
@@ -92,8 +92,9 @@ func (s *Service) graph(ctx context.Context, req *Request, platform ocispec.Plat
 }
 
 // finish lets go of what the build used, once no step of it runs on for another build.
-func (s *Service) finish(id string, w *worker) {
+func (s *Service) finish(ctx context.Context, id string, w *worker) {
 	s.cache.Unpin(id)
+	trace.Step(ctx, "image", "release", "", "all of the build")
 	s.cfg.Images.Release(id)
 	go w.close()
 }

@@ -145,6 +145,7 @@ func (e *Executor) Run(ctx context.Context, p Process, out io.Writer) (code int,
 	if err != nil {
 		return 0, err
 	}
+	trace.Step(ctx, "runtime", "exit", "container", id)
 	return exit.Code, nil
 }
 

@@ -124,7 +124,7 @@ func (s *Solver) Start(ctx context.Context, g *graph.Graph, w Worker, o Options)
 	for i, step := range g.Steps {
 		t, ctx := r.Tasks[i], trace.Beside(ctx)
 		if trace.On() {
-			trace.Step(ctx, "build", "solve", "step", number(i, step))
+			trace.Step(ctx, "build", "step", "", number(i, step))
 		}
 		r.group.Go(func() {
 			defer close(t.done)

@@ -15,6 +15,7 @@ import (
 
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
+	"tare/internal/base/trace"
 	"tare/internal/runtime"
 )
 
@@ -129,16 +130,17 @@ type waiter struct {
 }
 
 // answer delivers to the waiters that wait for an exit, or, at the removal, to all. It wants mu.
-func (e *entry) answer(removal bool) {
+func (e *entry) answer(ctx context.Context, removal bool) {
 	for w := range e.waiters {
 		if removal || !w.removed {
-			e.answerOne(w)
+			e.answerOne(ctx, w)
 		}
 	}
 }
 
 // answerOne wants mu. Who waited for the removal hears of no error: the one who asked for the start has heard it.
-func (e *entry) answerOne(w *waiter) {
+func (e *entry) answerOne(ctx context.Context, w *waiter) {
+	trace.Step(ctx, "engine", "answer", "wait", e.id)
 	r := container.WaitResponse{StatusCode: int64(e.rec.State.ExitCode)}
 	if e.rec.State.Error != "" && !e.gone {
 		r.Error = &container.WaitExitError{Message: e.rec.State.Error}

@@ -67,9 +67,8 @@ func (m *monitor) exited(e *entry, x runtime.Exit) {
 		e.backoff = nextBackoff(e.backoff, ran)
 	}
 	ctx := trace.Begin(m.ctx, "runtime", "exit", "container", e.id)
-	trace.Step(ctx, "engine", "answer", "wait", e.id)
 	// An exit of Docker's own waiters: not-running and next-exit answer now, removed at the removal.
-	e.answer(false)
+	e.answer(ctx, false)
 	close(r.exited)
 	rec, wait := e.rec, e.backoff
 	e.execs = nil

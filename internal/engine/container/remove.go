@@ -160,8 +160,7 @@ func (r *remover) remove(ctx context.Context, e *entry, volumes bool) error {
 	e.mu.Lock()
 	e.gone = true
 	e.rec.State.Status = container.StateRemoving
-	trace.Step(ctx, "engine", "answer", "removal", rec.ID)
-	e.answer(true)
+	e.answer(ctx, true)
 	e.mu.Unlock()
 	r.background.Go(func() { os.RemoveAll(trash) })
 	return nil

@@ -28,9 +28,9 @@ func (s *Service) Wait(ctx context.Context, ref string, c container.WaitConditio
 	active := e.rec.State.running() || e.rec.State.Status == container.StateRestarting || e.starting()
 	switch {
 	case e.gone:
-		e.answer(true)
+		e.answer(ctx, true)
 	case !active && c != container.WaitConditionNextExit && !w.removed:
-		e.answerOne(w)
+		e.answerOne(ctx, w)
 	default:
 		context.AfterFunc(ctx, func() {
 			e.mu.Lock()

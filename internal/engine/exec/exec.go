@@ -281,7 +281,7 @@ func (s *Service) exited(x runtime.Exit) {
 	s.mu.Unlock()
 	ctx := trace.Begin(context.Background(), "runtime", "exit", "exec", x.Ref.Exec)
 	if mine {
-		trace.Step(ctx, "engine", "answer", "exec", c.id)
+		trace.Step(ctx, "engine", "answer", "wait", c.id)
 		close(c.exited)
 		s.containers.RemoveExec(c.container, c.id)
 		trace.Step(ctx, "engine", "event", "exec_die", c.id)

@@ -96,6 +96,7 @@ func (a *arrival) unpackStored(ctx context.Context) error {
 		return err
 	}
 	if l, err := a.s.store.Layers.Get(want); err == nil {
+		trace.Step(ctx, "image", "have", "layer", want.String())
 		a.sink.Status(a.id, "Already exists")
 		return a.record(l)
 	}

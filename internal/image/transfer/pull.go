@@ -63,7 +63,7 @@ func (s *Service) Pull(ctx context.Context, req PullRequest, p progress.Sink) (*
 func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref reference.Named, platform *ocispec.Platform, p progress.Sink) (*image.Image, error) {
 	what := registry.TagOrDigest(ref)
 	p.Status(what, "Pulling from "+reference.Path(ref))
-	trace.Step(ctx, "image", "manifest", "of", reference.FamiliarString(ref))
+	trace.Step(ctx, "image", "manifest", "", reference.FamiliarString(ref))
 	data, target, err := repo.Manifest(ctx, what)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (j *job) manifest(ctx context.Context, d *ocispec.Descriptor) ([]byte, erro
 	if data, err := j.s.store.Blobs.Bytes(d.Digest); err == nil {
 		return data, nil
 	}
-	trace.Step(ctx, "image", "manifest", "of", d.Digest.String())
+	trace.Step(ctx, "image", "manifest", "manifest", d.Digest.String())
 	data, got, err := j.repo.Manifest(ctx, d.Digest.String())
 	if err != nil {
 		return nil, err
