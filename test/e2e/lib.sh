@@ -26,6 +26,7 @@ setup() { # setup NAME: a work folder, removed at the end with all that was star
   work=/tmp/tare-e2e-$1.$$.$RANDOM # no capitals: podman makes image names of paths
   mkdir -m 700 "$work"
   mkdir "$work/docker.client"
+  echo "{}" >"$work/docker.client/config.json"
   export DOCKER_CONFIG=$work/docker.client
   unset DOCKER_HOST TARE_HOST DOCKER_CONTEXT
   trap finish EXIT
@@ -139,7 +140,7 @@ start_dockerd() { # start_dockerd FLAG…: Debian's dockerd; sets dockerd_pid
   pids+=("$dockerd_pid")
   wait_for 30 "dockerd's start" curl -sf --unix-socket "$work/dockerd.sock" http://localhost/_ping
 }
-peer_docker() { DOCKER_HOST=unix://$work/dockerd.sock docker "$@"; }
+peer_docker() { DOCKER_HOST=unix://$work/dockerd.sock /usr/bin/docker "$@"; }
 
 # Podman on a host with cgroup v1 and without CAP_SYS_RESOURCE: runc, and limits that it may set.
 peer_podman() {
