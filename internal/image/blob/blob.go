@@ -211,14 +211,11 @@ func (s *Store) Put(data []byte) (digest.Digest, error) {
 	if _, err := s.Size(d); err == nil {
 		return d, nil
 	}
-	w, err := s.Writer(context.Background(), d)
+	w, err := s.Writer(context.Background(), "") // nobody would go on with a part of it
 	if err != nil {
 		return "", err
 	}
 	defer w.Close()
-	if err := w.Reset(); err != nil {
-		return "", err
-	}
 	if _, err := w.Write(data); err != nil {
 		return "", err
 	}
