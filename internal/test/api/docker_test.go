@@ -225,6 +225,7 @@ func TestLifecycle(t *testing.T) {
 		t.Errorf("stats: %q", out)
 	}
 	e.Docker("restart", "d1")
+	e.Until("the trap again", func() bool { return strings.Count(e.Docker("logs", "d1"), "ready") == 2 })
 	e.Docker("stop", "d1")
 	if out := e.Docker("inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", "d1"); out != "7 exited" {
 		t.Errorf("stopped: %s", out)
