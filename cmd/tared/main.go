@@ -4,6 +4,8 @@
 // The engine is the parent of no container and holder of no stream: it may be stopped,
 // killed and replaced at any time, and containers go on. SIGTERM and SIGINT end it (with
 // --shutdown they stop its containers first), SIGHUP reads the configuration file again.
+//
+// With TARE_TRACE=FILE in its environment the engine appends to FILE which box does what (package trace).
 package main
 
 import (

@@ -11,7 +11,8 @@
 //	trace.Step(ctx, "image", "get", "image", name)
 //	left, right := trace.Beside(ctx), trace.Beside(ctx) // before the goroutines, so that their order is always the same
 //
-// A step is recorded when it begins, by the box that does it, or by its caller where it takes no context. The file has one line a step:
+// A step is recorded when it begins (when it has ended, if only then its object has an id), by the box that does it, or by
+// its caller where it takes no context. The file has one line a step:
 //
 //	lane TAB parent lane (0: an operation) TAB box TAB verb TAB kind TAB object
 package trace
