@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
-	"tare/internal/network/rtnl"
 )
 
 // Connect adds a running container (joined before, or with no network so far) to a further network. The wish is
@@ -50,7 +49,7 @@ func (m *Manager) Connect(ctx context.Context, j Join, networkRef string) (*netw
 
 	if err := m.connect(b, e, before, after); err != nil {
 		m.detach(b, e)
-		m.unplug([]*endpoint{e})
+		m.wiring.unplug([]*endpoint{e})
 		m.mu.Lock()
 		e.release()
 		if fresh && len(b.endpoints) == 0 {
@@ -68,7 +67,7 @@ func (m *Manager) Connect(ctx context.Context, j Join, networkRef string) (*netw
 	return out, nil
 }
 
-// connectable checks whether a running sandbox may have an endpoint in s, and makes it. m.mu is held.
+// connectable checks whether a running sandbox may have an endpoint in s, and makes it. registry.mu is held.
 func (m *Manager) connectable(b *sandbox, s *segment, want *network.EndpointSettings) (*endpoint, error) {
 	switch {
 	case m.closed:
@@ -88,23 +87,23 @@ func (m *Manager) connectable(b *sandbox, s *segment, want *network.EndpointSett
 // connect does what the kernel has to know of a new endpoint.
 func (m *Manager) connect(b *sandbox, e, before, after *endpoint) error {
 	if before != after && before != nil {
-		if err := m.withdrawPorts(before, b.bindings); err != nil {
+		if err := m.ports.withdrawPorts(before, b.bindings); err != nil {
 			return err
 		}
 	}
 	if before != after && before == nil && len(b.bindings) == 0 {
-		if err := m.bind(b); err != nil {
+		if err := m.ports.bind(b); err != nil {
 			return err
 		}
 	}
 	if err := m.writeSandbox(b); err != nil {
 		return err
 	}
-	if err := m.plug(b, []*endpoint{e}); err != nil {
+	if err := m.wiring.plug(b, []*endpoint{e}); err != nil {
 		return err
 	}
 	if before != after {
-		return m.publishPorts(after, b.bindings)
+		return m.ports.publishPorts(after, b.bindings)
 	}
 	return nil
 }
@@ -128,14 +127,8 @@ func (m *Manager) Disconnect(ctx context.Context, container, networkRef string) 
 		return fault.Forbidden("container %s is not connected to the network %s", container, s.Name)
 	}
 	err = m.detach(b, e)
-	var del rtnl.Batch
-	if e.link != "" {
-		del.DelLink(e.link)
-		if lerr := m.links.Do(&del); lerr != nil && err == nil {
-			if _, gone := m.links.Index(e.link); gone == nil {
-				err = lerr
-			}
-		}
+	if perr := m.wiring.pull(e); err == nil {
+		err = perr
 	}
 	m.mu.Lock()
 	e.release()
@@ -163,49 +156,16 @@ func (m *Manager) detach(b *sandbox, e *endpoint) error {
 	if before == after {
 		return nil
 	}
-	if err := m.withdrawPorts(before, b.bindings); err != nil {
+	if err := m.ports.withdrawPorts(before, b.bindings); err != nil {
 		return err
 	}
 	if after == nil {
 		return nil
 	}
-	if err := m.publishPorts(after, b.bindings); err != nil {
+	if err := m.ports.publishPorts(after, b.bindings); err != nil {
 		return err
 	}
-	return m.reroute(b, after)
-}
-
-// reroute points the default route at an endpoint's gateway.
-func (m *Manager) reroute(b *sandbox, e *endpoint) error {
-	ns, err := rtnl.NamespaceOf(b.join.Pid)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	var inside *rtnl.Conn
-	if err := ns.Do(m.home, func() (err error) { inside, err = rtnl.Open(); return err }); err != nil {
-		return err
-	}
-	defer inside.Close()
-	index, err := inside.Index(e.ifname)
-	if err != nil {
-		return err
-	}
-	var in rtnl.Batch
-	in.Gateway(index, e.seg.gateway())
-	return inside.Do(&in)
-}
-
-// writeOrRemove keeps the sandbox's file in step.
-func (m *Manager) writeOrRemove(b *sandbox) error {
-	m.mu.RLock()
-	known := m.sandboxes[b.join.Container] == b
-	m.mu.RUnlock()
-	if !known {
-		m.removeSandbox(b.join.Container)
-		return nil
-	}
-	return m.writeSandbox(b)
+	return m.wiring.reroute(b, after)
 }
 
 // Rename changes the name that resolves to a container.

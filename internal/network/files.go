@@ -11,6 +11,13 @@ import (
 	"tare/internal/network/resolv"
 )
 
+// etc is what containers find in /etc/hosts and /etc/resolv.conf, and whom their DNS servers ask.
+type etc struct {
+	cfg  Config
+	reg  *registry
+	host *resolv.Host
+}
+
 // Files returns the contents of resolv.conf and hosts for a container as they are after Connect and Disconnect; nil, nil if it is on
 // no network.
 func (m *Manager) Files(container string) (resolvConf, hosts []byte) {
@@ -20,18 +27,18 @@ func (m *Manager) Files(container string) (resolvConf, hosts []byte) {
 	if b == nil {
 		return nil, nil
 	}
-	return m.files(b)
+	return m.etc.files(b)
 }
 
-// files computes them. m.mu is held.
-func (m *Manager) files(b *sandbox) (resolvConf, hosts []byte) {
-	extra, _ := m.extraHostsLocked(b.join) // checked by Prepare
+// files computes them. registry.mu is held.
+func (t *etc) files(b *sandbox) (resolvConf, hosts []byte) {
+	extra, _ := t.extraHostsLocked(b.join) // checked by Prepare
 	if b.only(driverHost) {
-		raw, _ := os.ReadFile(m.cfg.HostsFile)
+		raw, _ := os.ReadFile(t.cfg.HostsFile)
 		if n := len(raw); n > 0 && raw[n-1] != '\n' {
 			raw = append(raw, '\n')
 		}
-		return m.resolvConf(b), append(raw, resolv.Lines(extra)...)
+		return t.resolvConf(b), append(raw, resolv.Lines(extra)...)
 	}
 	names := b.join.Hostname
 	if b.join.Domainname != "" {
@@ -43,29 +50,29 @@ func (m *Manager) files(b *sandbox) (resolvConf, hosts []byte) {
 			own = append(own, resolv.Line{Addr: e.addr, Names: names})
 		}
 	}
-	return m.resolvConf(b), resolv.Hosts(extra, own)
+	return t.resolvConf(b), resolv.Hosts(extra, own)
 }
 
-func (m *Manager) resolvConf(b *sandbox) []byte {
-	host := m.host.Conf()
+func (t *etc) resolvConf(b *sandbox) []byte {
+	host := t.host.Conf()
 	c := resolv.Conf{Search: host.Search, Options: host.Options}
 	custom := false
-	if s := first(b.join.DNSSearch, m.cfg.DNSSearch); len(s) > 0 {
+	if s := first(b.join.DNSSearch, t.cfg.DNSSearch); len(s) > 0 {
 		c.Search, custom = s, true
 	}
-	if o := first(b.join.DNSOptions, m.cfg.DNSOptions); len(o) > 0 {
+	if o := first(b.join.DNSOptions, t.cfg.DNSOptions); len(o) > 0 {
 		c.Options, custom = o, true
 	}
-	servers := first(b.join.DNS, m.cfg.DNS)
+	servers := first(b.join.DNS, t.cfg.DNS)
 	switch {
 	case b.only(driverHost) || b.only(driverNull):
 		if len(servers) == 0 && !custom {
-			return m.host.Raw()
+			return t.host.Raw()
 		}
 		if c.Nameservers = servers; len(servers) == 0 {
 			c.Nameservers = host.Nameservers
 		}
-	case m.needsResolver(b):
+	case t.needsResolver(b):
 		c.Nameservers = []netip.Addr{dns.Addr}
 		if !slices.ContainsFunc(c.Options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 			c.Options = append(slices.Clone(c.Options), "ndots:0")
@@ -80,15 +87,15 @@ func (m *Manager) resolvConf(b *sandbox) []byte {
 
 // needsResolver tells whether the sandbox asks 127.0.0.11: always on user-defined networks, and elsewhere when the host's own
 // name servers can't be reached from a container (the host's loopback), so that they are asked on its behalf.
-func (m *Manager) needsResolver(b *sandbox) bool {
+func (t *etc) needsResolver(b *sandbox) bool {
 	if b.wantsResolver() {
 		return true
 	}
 	if len(b.endpoints) == 0 || b.only(driverHost) || b.only(driverNull) {
 		return false
 	}
-	host := m.host.Conf().Nameservers
-	return len(first(b.join.DNS, m.cfg.DNS)) == 0 && len(host) > 0 && len(reachable(host)) == 0
+	host := t.host.Conf().Nameservers
+	return len(first(b.join.DNS, t.cfg.DNS)) == 0 && len(host) > 0 && len(reachable(host)) == 0
 }
 
 // reachable are the name servers that a container on a bridge can ask itself.
@@ -105,14 +112,14 @@ func first[T any](lists ...[]T) []T {
 	return nil
 }
 
-func (m *Manager) extraHosts(j Join) ([]resolv.Line, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return m.extraHostsLocked(j)
+func (t *etc) extraHosts(j Join) ([]resolv.Line, error) {
+	t.reg.mu.RLock()
+	defer t.reg.mu.RUnlock()
+	return t.extraHostsLocked(j)
 }
 
-// extraHostsLocked reads "name:address" (or "name=address"); host-gateway is the default network's gateway. m.mu is held.
-func (m *Manager) extraHostsLocked(j Join) ([]resolv.Line, error) {
+// extraHostsLocked reads "name:address" (or "name=address"); host-gateway is the default network's gateway. registry.mu is held.
+func (t *etc) extraHostsLocked(j Join) ([]resolv.Line, error) {
 	var out []resolv.Line
 	for _, h := range j.ExtraHosts {
 		i := strings.IndexAny(h, ":=")
@@ -121,7 +128,7 @@ func (m *Manager) extraHostsLocked(j Join) ([]resolv.Line, error) {
 		}
 		name, addr := h[:i], strings.Trim(h[i+1:], "[]")
 		if addr == "host-gateway" {
-			a := m.hostGateway()
+			a := t.reg.hostGateway()
 			if !a.IsValid() {
 				return nil, fault.Invalid("unable to derive the IP value for host-gateway")
 			}
@@ -135,13 +142,4 @@ func (m *Manager) extraHostsLocked(j Join) ([]resolv.Line, error) {
 		out = append(out, resolv.Line{Addr: a, Names: name})
 	}
 	return out, nil
-}
-
-func (m *Manager) hostGateway() netip.Addr {
-	for _, s := range m.networks {
-		if s.Driver == driverBridge && s.builtin() {
-			return s.gateway()
-		}
-	}
-	return netip.Addr{}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"tare/internal/base/trace"
-	"tare/internal/network/rtnl"
 )
 
 // Leave removes a container from all networks: rules and DNS at once, interfaces in the background. Idempotent.
@@ -41,13 +40,13 @@ func (m *Manager) leave(b *sandbox, tell bool) error {
 	}
 	m.mu.Unlock()
 
-	err := m.withdrawPorts(b.gatewayEndpoint(), b.bindings)
+	err := m.ports.withdrawPorts(b.gatewayEndpoint(), b.bindings)
 	release(b.bindings)
 	if b.resolver != nil {
 		b.resolver.Close()
 		b.resolver = nil
 	}
-	m.unplug(b.endpoints)
+	m.wiring.unplug(b.endpoints)
 	m.mu.Lock()
 	for _, e := range b.endpoints {
 		e.release()
@@ -60,29 +59,4 @@ func (m *Manager) leave(b *sandbox, tell bool) error {
 		}
 	}
 	return err
-}
-
-// unplug silences the endpoints' bridge ports and deletes their links in the background.
-func (m *Manager) unplug(endpoints []*endpoint) {
-	var silence, del rtnl.Batch
-	for _, e := range endpoints {
-		if e.link == "" {
-			continue
-		}
-		if e.index != 0 {
-			silence.Silence(e.index)
-		}
-		del.DelLink(e.link)
-	}
-	if del.Len() == 0 {
-		return
-	}
-	m.links.Do(&silence) // fails if the namespace took the link with it, which is as good
-	m.cleanup.Go(func() {
-		// a socket of its own: the kernel takes its time, and others shall not wait for it
-		if c, err := rtnl.Open(); err == nil {
-			defer c.Close()
-			c.Do(&del)
-		}
-	})
 }

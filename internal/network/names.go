@@ -8,14 +8,14 @@ import (
 
 // resolver is what a sandbox's DNS server knows: the names of the networks it is in.
 type resolver struct {
-	m   *Manager
+	etc *etc
 	box *sandbox
 }
 
 // Lookup finds a container by name, alias or short id, with or without its network's name behind it.
 func (r *resolver) Lookup(name string) (addrs []netip.Addr, known bool) {
-	r.m.mu.RLock()
-	defer r.m.mu.RUnlock()
+	r.etc.reg.mu.RLock()
+	defer r.etc.reg.mu.RUnlock()
 	for _, e := range r.box.endpoints {
 		if !e.seg.userDefined() {
 			continue
@@ -35,8 +35,8 @@ func (r *resolver) Lookup(name string) (addrs []netip.Addr, known bool) {
 
 // Reverse names the container that has an address: name.network.
 func (r *resolver) Reverse(addr netip.Addr) string {
-	r.m.mu.RLock()
-	defer r.m.mu.RUnlock()
+	r.etc.reg.mu.RLock()
+	defer r.etc.reg.mu.RUnlock()
 	for _, e := range r.box.endpoints {
 		if !e.seg.userDefined() || !e.seg.subnet.Prefix().Contains(addr) {
 			continue
@@ -52,18 +52,18 @@ func (r *resolver) Reverse(addr netip.Addr) string {
 
 // Upstreams are the container's own, the engine's, or the host's; none if all its networks are internal.
 func (r *resolver) Upstreams() []netip.Addr {
-	r.m.mu.RLock()
+	r.etc.reg.mu.RLock()
 	gateway := r.box.gatewayEndpoint()
 	own := r.box.join.DNS
-	r.m.mu.RUnlock()
+	r.etc.reg.mu.RUnlock()
 	if gateway == nil {
 		return nil
 	}
 	if len(own) > 0 {
 		return own
 	}
-	if len(r.m.cfg.DNS) > 0 {
-		return r.m.cfg.DNS
+	if len(r.etc.cfg.DNS) > 0 {
+		return r.etc.cfg.DNS
 	}
-	return r.m.host.Conf().Nameservers
+	return r.etc.host.Conf().Nameservers
 }

@@ -14,7 +14,7 @@
 //	Join      veths, addresses and routes inside, DNS server                (the namespace exists)
 //	Leave     the bridge port falls silent, all is given back; the links go in the background
 //
-// Locks: Manager.making before Manager.mu; neither is held while the other's owner waits for the kernel's
+// Locks: Manager.making before registry.mu; neither is held while the other's owner waits for the kernel's
 // slow deletions.
 package network
 
@@ -25,8 +25,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"tare/internal/base/event"
-	"tare/internal/network/firewall"
-	"tare/internal/network/port"
 	"tare/internal/network/resolv"
 	"tare/internal/network/rtnl"
 )
@@ -54,21 +52,19 @@ type Config struct {
 
 // Manager owns the networks of one engine. Safe for concurrent use.
 type Manager struct {
+	*registry
 	cfg     Config
 	bus     *event.Bus
+	host    *resolv.Host
 	home    *rtnl.Namespace
 	links   *rtnl.Conn
-	fw      *firewall.Table // nil without Config.Firewall
-	host    *resolv.Host
-	picker  port.Picker
-	cleanup sync.WaitGroup // links being deleted
+	rules   *rules
+	bridges *bridges
+	ports   *publisher
+	etc     *etc
+	wiring  *wiring
 
 	making sync.Mutex // one network is made or removed at a time
-
-	mu        sync.RWMutex // guards what follows and all within
-	networks  map[string]*segment
-	sandboxes map[string]*sandbox
-	closed    bool
 }
 
 // Join describes a container's sandbox and the networks to connect it to.

@@ -641,7 +641,7 @@ func BenchmarkPrepareJoinLeave(b *testing.B) {
 				t3 := time.Now()
 				b.StopTimer()
 				x.kill()
-				m.cleanup.Wait()
+				m.wiring.cleanup.Wait()
 				b.StartTimer()
 				prepare, join, leave = prepare+t1.Sub(t0), join+t2.Sub(t1), leave+t3.Sub(t2)
 			}

@@ -34,8 +34,16 @@ func (x *binding) publish(to netip.Addr) firewall.Publish {
 	return firewall.Publish{HostIP: x.hostIP, Proto: number, Port: x.hostPort, To: netip.AddrPortFrom(to, x.port.Num())}
 }
 
+// publisher puts containers' ports on the host: a held socket and an element of the firewall's maps each.
+type publisher struct {
+	rules     *rules
+	links     *rtnl.Conn
+	defaultIP netip.Addr // zero: all addresses
+	picker    port.Picker
+}
+
 // bind reserves the host's ports. On error those reserved so far are in b.bindings, for leave to release.
-func (m *Manager) bind(b *sandbox) error {
+func (u *publisher) bind(b *sandbox) error {
 	e := b.gatewayEndpoint()
 	wanted := b.join.Ports
 	if b.join.PublishAll {
@@ -56,27 +64,27 @@ func (m *Manager) bind(b *sandbox) error {
 		return cmp.Or(cmp.Compare(x.Num(), y.Num()), cmp.Compare(x.Proto(), y.Proto()))
 	}) {
 		for _, w := range wanted[p] {
-			x, err := m.bindOne(e, p, w)
+			x, err := u.bindOne(e, p, w)
 			if err != nil {
-				return m.programming(e, err)
+				return u.programming(e, err)
 			}
 			if x != nil {
 				b.bindings = append(b.bindings, x)
 			}
 		}
 	}
-	if len(b.bindings) > 0 && m.fw == nil {
-		return m.programming(e, fault.Unsupported("ports can't be published with --iptables=false"))
+	if len(b.bindings) > 0 && !u.rules.on() {
+		return u.programming(e, fault.Unsupported("ports can't be published with --iptables=false"))
 	}
 	return nil
 }
 
-func (m *Manager) programming(e *endpoint, err error) error {
+func (u *publisher) programming(e *endpoint, err error) error {
 	return fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", e.box.join.Name, e.settings.EndpointID, err)
 }
 
 // bindOne reserves one port; nil for the IPv6 wildcard, which has no meaning for a container without IPv6.
-func (m *Manager) bindOne(e *endpoint, p network.Port, w network.PortBinding) (*binding, error) {
+func (u *publisher) bindOne(e *endpoint, p network.Port, w network.PortBinding) (*binding, error) {
 	if p.Num() == 0 {
 		return nil, fault.Invalid("invalid container port %s", p)
 	}
@@ -85,7 +93,7 @@ func (m *Manager) bindOne(e *endpoint, p network.Port, w network.PortBinding) (*
 		hostIP = e.seg.opts.hostBinding
 	}
 	if !hostIP.IsValid() {
-		hostIP = m.cfg.DefaultIP
+		hostIP = u.defaultIP
 	}
 	if !hostIP.IsValid() {
 		hostIP = netip.IPv4Unspecified()
@@ -100,7 +108,7 @@ func (m *Manager) bindOne(e *endpoint, p network.Port, w network.PortBinding) (*
 	if err != nil {
 		return nil, err
 	}
-	h, err := m.picker.Take(string(p.Proto()), hostIP, first, last)
+	h, err := u.picker.Take(string(p.Proto()), hostIP, first, last)
 	if err != nil {
 		return nil, err
 	}
@@ -108,34 +116,29 @@ func (m *Manager) bindOne(e *endpoint, p network.Port, w network.PortBinding) (*
 }
 
 // publishPorts writes the firewall's elements, the whole table if somebody else took it away.
-func (m *Manager) publishPorts(e *endpoint, bindings []*binding) error {
+func (u *publisher) publishPorts(e *endpoint, bindings []*binding) error {
 	if e == nil || len(bindings) == 0 {
 		return nil
 	}
-	if err := m.fw.AddPorts(elements(e, bindings)); err != nil {
-		if err := m.rewriteRules(nil); err != nil {
-			return m.programming(e, err)
-		}
+	if err := u.rules.addPorts(elements(e, bindings)); err != nil {
+		return u.programming(e, err)
 	}
 	if e.index != 0 {
 		var b rtnl.Batch
 		b.Hairpin(e.index)
-		if err := m.links.Do(&b); err != nil {
-			return m.programming(e, err)
+		if err := u.links.Do(&b); err != nil {
+			return u.programming(e, err)
 		}
 	}
 	return forgetUDP(e, bindings)
 }
 
 // withdrawPorts takes them away.
-func (m *Manager) withdrawPorts(e *endpoint, bindings []*binding) error {
+func (u *publisher) withdrawPorts(e *endpoint, bindings []*binding) error {
 	if e == nil || len(bindings) == 0 {
 		return nil
 	}
-	if err := m.fw.RemovePorts(elements(e, bindings)); err != nil {
-		return m.rewriteRules(nil)
-	}
-	return nil
+	return u.rules.removePorts(elements(e, bindings))
 }
 
 func elements(e *endpoint, bindings []*binding) []firewall.Publish {
@@ -159,28 +162,6 @@ func forgetUDP(e *endpoint, bindings []*binding) error {
 	}
 	rtnl.ForgetFlows(map[netip.Addr]bool{e.addr: true}, ports) // an error leaves flows to their time-out
 	return nil
-}
-
-// rewriteRules writes the whole table from what the manager knows, and a segment that is about to be known.
-func (m *Manager) rewriteRules(extra *segment) error {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	var networks []firewall.Network
-	for _, s := range m.networks {
-		if s.Driver == driverBridge {
-			networks = append(networks, s.rules())
-		}
-	}
-	if extra != nil {
-		networks = append(networks, extra.rules())
-	}
-	var ports []firewall.Publish
-	for _, b := range m.sandboxes {
-		if e := b.gatewayEndpoint(); e != nil {
-			ports = append(ports, elements(e, b.bindings)...)
-		}
-	}
-	return m.fw.Reset(networks, ports)
 }
 
 // release lets go of the host's ports.

@@ -35,13 +35,13 @@ func (m *Manager) Prepare(ctx context.Context, j Join) (*Joined, error) {
 		m.leave(b, false)
 		return nil, err
 	}
-	if err := m.bind(b); err != nil {
+	if err := m.ports.bind(b); err != nil {
 		return undo(err)
 	}
 	if err := m.writeSandbox(b); err != nil {
 		return undo(fmt.Errorf("cannot record sandbox of container %s: %w", j.Name, err))
 	}
-	if err := m.publishPorts(b.gatewayEndpoint(), b.bindings); err != nil {
+	if err := m.ports.publishPorts(b.gatewayEndpoint(), b.bindings); err != nil {
 		return undo(err)
 	}
 	m.mu.RLock()
@@ -55,7 +55,7 @@ func (m *Manager) allocate(b *sandbox) error {
 	if len(j.Container) < ids.ShortLen {
 		return fault.Invalid("container id %q is too short", j.Container)
 	}
-	if _, err := m.extraHosts(j); err != nil {
+	if _, err := m.etc.extraHosts(j); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -106,7 +106,7 @@ func (m *Manager) allocate(b *sandbox) error {
 	return nil
 }
 
-// newEndpoint checks a wish and takes its address. m.mu is held.
+// newEndpoint checks a wish and takes its address. registry.mu is held.
 func (m *Manager) newEndpoint(b *sandbox, s *segment, want *network.EndpointSettings) (*endpoint, error) {
 	if want == nil {
 		want = &network.EndpointSettings{}
@@ -153,7 +153,7 @@ func (m *Manager) newEndpoint(b *sandbox, s *segment, want *network.EndpointSett
 	return e, nil
 }
 
-// release gives the address back. m.mu is held.
+// release gives the address back. registry.mu is held.
 func (e *endpoint) release() {
 	if e.addr.IsValid() {
 		e.seg.subnet.Release(e.addr)

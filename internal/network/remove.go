@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
 	"tare/internal/base/filter"
-	"tare/internal/network/rtnl"
 )
 
 // Remove deletes a network without endpoints.
@@ -31,7 +29,7 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	}
 	delete(m.networks, s.ID)
 	m.mu.Unlock()
-	if err := m.demolish(s); err != nil {
+	if err := m.bridges.demolish(s); err != nil {
 		m.mu.Lock()
 		m.networks[s.ID] = s
 		m.mu.Unlock()
@@ -41,7 +39,7 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	return nil
 }
 
-// removable refuses built-in networks and those in use. m.mu is held.
+// removable refuses built-in networks and those in use. registry.mu is held.
 func removable(s *segment) error {
 	if s.builtin() {
 		return fault.Forbidden("%s is a pre-defined network and cannot be removed", s.Name)
@@ -55,28 +53,6 @@ func removable(s *segment) error {
 		who = append(who, fmt.Sprintf("name:%q id:%q", e.box.join.Name, e.settings.EndpointID[:12]))
 	}
 	return fault.Forbidden("error while removing network: network %s has active endpoints (%s)", s.Name, strings.Join(who, ", "))
-}
-
-// demolish takes a network's traces away, the record last.
-func (m *Manager) demolish(s *segment) error {
-	if m.fw != nil {
-		if err := m.fw.RemoveNetwork(s.rules()); err != nil {
-			if err := m.rewriteRules(nil); err != nil {
-				return err
-			}
-		}
-	}
-	if _, err := m.links.Index(s.Bridge); err == nil && !s.Borrowed {
-		var b rtnl.Batch
-		b.DelLink(s.Bridge)
-		if err := m.links.Do(&b); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(m.recordPath(s.ID)); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	return nil
 }
 
 // Prune removes networks that no endpoint and no name in inUse (ids or names referred to by stopped containers) uses, and

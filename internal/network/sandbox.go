@@ -4,17 +4,14 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/moby/moby/api/types/network"
 
-	"tare/internal/base/files"
 	"tare/internal/network/dns"
 )
 
-// sandbox is a container's network namespace. Guarded by Manager.mu, except that between Prepare and the end of Join or
+// sandbox is a container's network namespace. Guarded by registry.mu, except that between Prepare and the end of Join or
 // Leave its maker alone may use it.
 type sandbox struct {
 	join      Join
@@ -78,25 +75,7 @@ type bindingRecord struct {
 	HostPort uint16
 }
 
-func (m *Manager) sandboxPath(container string) string {
-	return filepath.Join(m.cfg.Root, "sandboxes", container+".json")
-}
-
-func (m *Manager) writeSandbox(b *sandbox) error {
-	r := sandboxRecord{Join: b.join}
-	r.Join.Endpoints, r.Join.Ports, r.Join.Exposed = nil, nil, nil
-	for _, e := range b.endpoints {
-		r.Endpoints = append(r.Endpoints, endpointRecord{Network: e.seg.ID, Settings: e.settings, Link: e.link, Ifname: e.ifname})
-	}
-	for _, x := range b.bindings {
-		r.Bindings = append(r.Bindings, bindingRecord{Port: x.port, HostIP: x.hostIP, HostPort: x.hostPort})
-	}
-	return files.WriteJSON(m.sandboxPath(b.join.Container), r, files.Fast)
-}
-
-func (m *Manager) removeSandbox(container string) { os.Remove(m.sandboxPath(container)) }
-
-// result is what the container got. m.mu is held.
+// result is what the container got. registry.mu is held.
 func (m *Manager) result(b *sandbox) *Joined {
 	out := &Joined{Endpoints: map[string]*network.EndpointSettings{}, Ports: network.PortMap{}}
 	for _, e := range b.endpoints {
@@ -110,6 +89,6 @@ func (m *Manager) result(b *sandbox) *Joined {
 			out.Ports[p] = nil
 		}
 	}
-	out.ResolvConf, out.Hosts = m.files(b)
+	out.ResolvConf, out.Hosts = m.etc.files(b)
 	return out
 }

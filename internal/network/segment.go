@@ -62,7 +62,7 @@ type options struct {
 	ifPrefix    string
 }
 
-// segment is a network at work. Guarded by Manager.mu.
+// segment is a network at work. Guarded by registry.mu.
 type segment struct {
 	record
 	opts      options
@@ -150,7 +150,7 @@ func (s *segment) inspect() network.Inspect {
 	return out
 }
 
-// endpoint is one sandbox's place in a segment. Guarded by Manager.mu; fixed once joined, but for its names.
+// endpoint is one sandbox's place in a segment. Guarded by registry.mu; fixed once joined, but for its names.
 type endpoint struct {
 	seg      *segment
 	box      *sandbox
@@ -184,30 +184,4 @@ func (m *Manager) publish(action string, s *segment, container string) {
 		attributes["container"] = container
 	}
 	m.bus.Publish(event.Event{Type: "network", Action: action, ID: s.ID, Attributes: attributes, Time: time.Now()})
-}
-
-// find looks a network up by id, name or unique id prefix. m.mu is held.
-func (m *Manager) find(ref string) (*segment, error) {
-	if s := m.networks[ref]; s != nil {
-		return s, nil
-	}
-	if ref == network.NetworkDefault {
-		ref = nameBridge
-	}
-	var found []*segment
-	for id, s := range m.networks {
-		if s.Name == ref {
-			return s, nil
-		}
-		if ref != "" && strings.HasPrefix(id, ref) {
-			found = append(found, s)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return nil, fault.NotFound("network %s not found", ref)
-	case 1:
-		return found[0], nil
-	}
-	return nil, fault.Invalid("network %s is ambiguous (%d matches found based on ID prefix)", ref, len(found))
 }
