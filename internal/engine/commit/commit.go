@@ -38,7 +38,7 @@ type Request struct {
 
 type containers interface {
 	Open(ctx context.Context, ref string) (*enginecontainer.Files, error)
-	Pause(ctx context.Context, ref string) error
+	Freeze(ctx context.Context, ref string) error
 	Unpause(ctx context.Context, ref string) error
 }
 
@@ -129,7 +129,7 @@ func (s *Service) copyUpper(ctx context.Context, f *enginecontainer.Files, pause
 		}
 	}()
 	if pause && f.Running() {
-		switch err := s.containers.Pause(ctx, f.ID); {
+		switch err := s.containers.Freeze(ctx, f.ID); {
 		case err == nil:
 			defer func() {
 				if e := s.containers.Unpause(context.WithoutCancel(ctx), f.ID); err == nil && f.Running() {

@@ -9,8 +9,14 @@ import (
 	"tare/internal/base/fault"
 )
 
-// Pause freezes a running container.
-func (s *Service) Pause(ctx context.Context, ref string) error {
+// Pause freezes a running container until Unpause.
+func (s *Service) Pause(ctx context.Context, ref string) error { return s.pause(ctx, ref, true) }
+
+// Freeze is Pause for the engine's own short work, which ends with Unpause: an engine that is killed meanwhile lets the
+// container go on at its next start.
+func (s *Service) Freeze(ctx context.Context, ref string) error { return s.pause(ctx, ref, false) }
+
+func (s *Service) pause(ctx context.Context, ref string, lasting bool) error {
 	e, err := s.index.find(ref)
 	if err != nil {
 		return err
@@ -31,7 +37,7 @@ func (s *Service) Pause(ctx context.Context, ref string) error {
 	if err := s.cfg.Runtime.Pause(ctx, e.id); err != nil {
 		return fmt.Errorf("cannot pause container %s: %w", e.id, err)
 	}
-	s.become(e, container.StateRunning, container.StatePaused, "pause")
+	s.become(e, container.StateRunning, container.StatePaused, "pause", lasting)
 	return nil
 }
 
@@ -51,12 +57,12 @@ func (s *Service) Unpause(ctx context.Context, ref string) error {
 	if err := s.cfg.Runtime.Resume(ctx, e.id); err != nil {
 		return fmt.Errorf("Cannot unpause container %s: %w", e.id, err)
 	}
-	s.become(e, container.StatePaused, container.StateRunning, "unpause")
+	s.become(e, container.StatePaused, container.StateRunning, "unpause", true)
 	return nil
 }
 
-// become changes the state if no exit came first, and records and publishes it.
-func (p *parts) become(e *entry, from, to container.ContainerState, action string) {
+// become changes the state if no exit came first, publishes it and, if it is to last, records it.
+func (p *parts) become(e *entry, from, to container.ContainerState, action string, lasting bool) {
 	changed := false
 	rec := e.change(func(r *record) {
 		if changed = r.State.Status == from; changed {
@@ -64,7 +70,9 @@ func (p *parts) become(e *entry, from, to container.ContainerState, action strin
 		}
 	})
 	if changed {
-		p.save(rec)
+		if lasting {
+			p.save(rec)
+		}
 		e.publish(action)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -162,10 +163,19 @@ func (r *recovery) adopt(e *entry, st runtime.State) {
 	e.run = newRun()
 	e.run.started = true
 	s := &e.rec.State
-	s.Status, s.Pid = container.StateRunning, st.Pid
-	if st.Status == runtime.Paused {
-		s.Status = container.StatePaused
+	switch paused := s.Status == container.StatePaused; {
+	case st.Status == runtime.Paused && paused:
+	case st.Status == runtime.Paused: // frozen for work that did not come to its end
+		r.then = append(r.then, func() {
+			if err := r.cfg.Runtime.Resume(context.Background(), e.id); err != nil {
+				slog.Error("cannot let a frozen container go on", "container", e.id, "error", err)
+			}
+		})
+		fallthrough
+	default:
+		s.Status = container.StateRunning
 	}
+	s.Pid = st.Pid
 	if s.StartedAt.IsZero() && !st.StartedAt.IsZero() {
 		s.StartedAt = st.StartedAt.UTC()
 	}
