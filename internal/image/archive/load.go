@@ -204,19 +204,12 @@ func (ld *loading) blob(d digest.Digest, size int64, r io.Reader) error {
 	if have, err := ld.s.Blobs.Size(d); err == nil && have == size {
 		return nil
 	}
-	w, err := ld.s.Blobs.Writer(ld.ctx, d)
+	w, err := ld.s.Blobs.Once(d)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	if _, err := ld.s.Blobs.Size(d); err == nil {
-		return nil // a pull was faster
-	}
-	if err := w.Reset(); err != nil {
-		return err
-	}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, ld.counting(d.Encoded(), size, r), make([]byte, 256<<10)); err != nil {
-		w.Reset()
 		return tarError("blob "+d.String(), err)
 	}
 	_, err = w.Commit(size)

@@ -19,6 +19,7 @@ import (
 type Writer struct {
 	store  *Store
 	want   digest.Digest // "" if unknown
+	locked bool          // the only one for want, whose bytes a later Writer may go on with
 	f      *os.File      // nil after Commit or Close
 	offset int64
 	hash   digest.Digester
@@ -29,14 +30,8 @@ type Writer struct {
 // not known yet. Only one Writer per digest is open at a time: a second waits, or
 // returns ctx's error. Whoever waited should ask Size again: the first may have stored the blob.
 func (s *Store) Writer(ctx context.Context, want digest.Digest) (*Writer, error) {
-	w := &Writer{store: s, want: want}
 	if want == "" {
-		f, err := os.CreateTemp(filepath.Join(s.dir, "ingest"), files.TempPrefix)
-		if err != nil {
-			return nil, err
-		}
-		w.f, w.hash = f, digest.SHA256.Digester()
-		return w, nil
+		return s.once("", digest.SHA256)
 	}
 	if err := valid(want); err != nil {
 		return nil, err
@@ -44,6 +39,7 @@ func (s *Store) Writer(ctx context.Context, want digest.Digest) (*Writer, error)
 	if err := s.lock(ctx, want); err != nil {
 		return nil, err
 	}
+	w := &Writer{store: s, want: want, locked: true}
 	if err := w.resume(); err != nil {
 		if w.f != nil {
 			w.f.Close()
@@ -52,6 +48,23 @@ func (s *Store) Writer(ctx context.Context, want digest.Digest) (*Writer, error)
 		return nil, fmt.Errorf("cannot resume blob %s: %w", want, err)
 	}
 	return w, nil
+}
+
+// Once is Writer for bytes that come only once, such as a file's in an archive: nothing of them is kept for a later
+// Writer, and what a crash leaves goes at the next start.
+func (s *Store) Once(want digest.Digest) (*Writer, error) {
+	if err := valid(want); err != nil {
+		return nil, err
+	}
+	return s.once(want, want.Algorithm())
+}
+
+func (s *Store) once(want digest.Digest, alg digest.Algorithm) (*Writer, error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, "ingest"), files.TempPrefix)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{store: s, want: want, f: f, hash: alg.Digester()}, nil
 }
 
 // resume opens the bytes kept of an earlier transfer and hashes them again.
@@ -170,7 +183,7 @@ func (w *Writer) Close() error {
 	if w.f == nil {
 		return nil
 	}
-	if w.want == "" || w.offset == 0 || w.broken != nil {
+	if !w.locked || w.offset == 0 || w.broken != nil {
 		w.drop()
 		return nil
 	}
@@ -188,7 +201,7 @@ func (w *Writer) drop() {
 func (w *Writer) finish() error {
 	err := w.f.Close()
 	w.f = nil
-	if w.want != "" {
+	if w.locked {
 		w.store.unlock(w.want)
 	}
 	return err
