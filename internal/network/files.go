@@ -18,16 +18,15 @@ type etc struct {
 	host *resolv.Host
 }
 
-// Files returns the contents of resolv.conf and hosts for a container as they are after Connect and Disconnect; nil, nil if it is on
-// no network.
-func (m *Manager) Files(container string) (resolvConf, hosts []byte) {
+// Current is what a container has now, after Connect and Disconnect too: endpoints, ports, contents of files. nil if it is not joined.
+func (m *Manager) Current(container string) *Joined {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	b := m.sandboxes[container]
-	if b == nil {
-		return nil, nil
+	if b == nil || !b.joined {
+		return nil
 	}
-	return m.etc.files(b)
+	return m.result(b)
 }
 
 // files computes them. registry.mu is held.

@@ -283,7 +283,8 @@ func TestConnectAndDisconnectLive(t *testing.T) {
 	if names, _, err := a.lookup("b"); err != nil || !slices.Equal(names, []string{bAddr}) {
 		t.Errorf("name after connect: %v %v", names, err)
 	}
-	if conf, hosts := m.Files(a.id); !strings.Contains(string(conf), "127.0.0.11") || strings.Count(string(hosts), "a-host") != 2 {
+	now := m.Current(a.id)
+	if conf, hosts := now.ResolvConf, now.Hosts; !strings.Contains(string(conf), "127.0.0.11") || strings.Count(string(hosts), "a-host") != 2 {
 		t.Errorf("files after connect: %s %s", conf, hosts)
 	}
 	if _, err := m.Connect(context.Background(), a.join(), "n1"); !errdefs.IsPermissionDenied(err) {

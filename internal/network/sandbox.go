@@ -81,7 +81,11 @@ func (m *Manager) result(b *sandbox) *Joined {
 	for _, e := range b.endpoints {
 		out.Endpoints[e.seg.Name] = e.settings.Copy()
 	}
-	for _, x := range b.bindings {
+	bindings := b.bindings
+	if b.gatewayEndpoint() == nil { // held for the next network that leads outside
+		bindings = nil
+	}
+	for _, x := range bindings {
 		out.Ports[x.port] = append(out.Ports[x.port], x.api())
 	}
 	for _, p := range slices.Collect(maps.Keys(b.join.Exposed)) {

@@ -36,31 +36,22 @@ func (s *Service) Connect(ctx context.Context, networkRef, ref string, settings 
 	if settings == nil {
 		settings = &network.EndpointSettings{}
 	}
-	var joined *network.EndpointSettings
 	if rec.State.running() {
 		j := s.launch.joinRequest(rec)
 		j.Pid = rec.State.Pid
 		j.Endpoints = map[string]*network.EndpointSettings{n.Name: settings.Copy()}
-		if joined, err = s.networks.Connect(ctx, *j, n.Name); err != nil {
+		if _, err = s.networks.Connect(ctx, *j, n.Name); err != nil {
 			return err
 		}
 	}
-	return s.save(e.change(func(r *record) {
+	return s.rewire(e, func(r *record) {
 		r.Networks = maps.Clone(r.Networks)
 		delete(r.Networks, network.NetworkNone) // --network none ends with the first real one
 		if r.Networks == nil {
 			r.Networks = map[string]*network.EndpointSettings{}
 		}
 		r.Networks[n.Name] = settings.Copy()
-		if joined != nil {
-			r.Joined = maps.Clone(r.Joined)
-			if r.Joined == nil {
-				r.Joined = map[string]*network.EndpointSettings{}
-			}
-			delete(r.Joined, network.NetworkNone)
-			r.Joined[n.Name] = joined
-		}
-	}))
+	})
 }
 
 // Disconnect takes a container off a network. With force a network or container that is gone is no error.
@@ -89,11 +80,27 @@ func (s *Service) Disconnect(ctx context.Context, networkRef, ref string, force 
 			return fmt.Errorf("cannot disconnect container %s from network %s: %w", refName(ref), n.Name, err)
 		}
 	}
-	return s.save(e.change(func(r *record) {
-		r.Networks, r.Joined = maps.Clone(r.Networks), maps.Clone(r.Joined)
+	return s.rewire(e, func(r *record) {
+		r.Networks = maps.Clone(r.Networks)
 		delete(r.Networks, name)
-		delete(r.Joined, n.Name)
-	}))
+	})
+}
+
+// rewire records changed wishes, and for a container that runs what it has now; its files follow.
+func (s *Service) rewire(e *entry, f func(*record)) error {
+	now := s.networks.Current(e.id)
+	rec := e.change(func(r *record) {
+		f(r)
+		if now != nil && r.State.running() {
+			r.Joined, r.Ports = now.Endpoints, now.Ports
+		}
+	})
+	if now != nil && rec.State.running() {
+		if err := s.writeNetworkFiles(e.id, now); err != nil {
+			return err
+		}
+	}
+	return s.save(rec)
 }
 
 func both(s *Service, networkRef, ref string) (*entry, network.Inspect, error) {

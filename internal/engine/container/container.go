@@ -67,6 +67,7 @@ type Networks interface {
 	Leave(ctx context.Context, container string) error
 	Connect(ctx context.Context, j tarenetwork.Join, networkRef string) (*network.EndpointSettings, error)
 	Disconnect(ctx context.Context, container, networkRef string) error
+	Current(container string) *tarenetwork.Joined
 	Rename(container, name string)
 }
 

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -172,7 +173,7 @@ func (f *fakeImages) Release(h string) {
 
 type fakeNetworks struct {
 	mu   sync.Mutex
-	in   map[string]bool // sandboxes
+	in   map[string]*tarenetwork.Joined // sandboxes
 	live map[string]int
 }
 
@@ -187,13 +188,13 @@ func (f *fakeNetworks) Prepare(ctx context.Context, j tarenetwork.Join) (*tarene
 }
 func (f *fakeNetworks) Join(ctx context.Context, j tarenetwork.Join) (*tarenetwork.Joined, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.in[j.Container] = true
 	out := &tarenetwork.Joined{Endpoints: map[string]*network.EndpointSettings{}, Ports: j.Ports, Hosts: []byte("127.0.0.1\tlocalhost\n"), ResolvConf: []byte("nameserver 10.0.0.1\n")}
 	for name := range j.Endpoints {
 		out.Endpoints[name] = &network.EndpointSettings{NetworkID: "id-" + name, IPAddress: netip.MustParseAddr("172.17.0.2")}
 	}
-	return out, nil
+	f.in[j.Container] = out
+	f.mu.Unlock()
+	return f.Current(j.Container), nil
 }
 func (f *fakeNetworks) Leave(ctx context.Context, c string) error {
 	f.mu.Lock()
@@ -202,10 +203,30 @@ func (f *fakeNetworks) Leave(ctx context.Context, c string) error {
 	return nil
 }
 func (f *fakeNetworks) Connect(ctx context.Context, j tarenetwork.Join, ref string) (*network.EndpointSettings, error) {
-	return &network.EndpointSettings{NetworkID: "id-" + ref}, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	got := &network.EndpointSettings{NetworkID: "id-" + ref}
+	f.in[j.Container].Endpoints[ref] = got
+	return got, nil
 }
-func (f *fakeNetworks) Disconnect(ctx context.Context, c, ref string) error { return nil }
-func (f *fakeNetworks) Rename(c, name string)                               {}
+func (f *fakeNetworks) Disconnect(ctx context.Context, c, ref string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.in[c].Endpoints, ref)
+	return nil
+}
+func (f *fakeNetworks) Current(c string) *tarenetwork.Joined {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.in[c]
+	if now == nil {
+		return nil
+	}
+	out := *now
+	out.Endpoints = maps.Clone(now.Endpoints)
+	return &out
+}
+func (f *fakeNetworks) Rename(c, name string) {}
 
 // world is all that a service runs in, over restarts of it.
 type world struct {
@@ -234,7 +255,7 @@ func newWorld(t testing.TB) *world {
 	img.Config.Config = dockerspec.DockerOCIImageConfig{}
 	img.Config.Config.Cmd, img.Config.Config.Env = []string{"serve"}, []string{"FROM=image", "PATH=/bin"}
 	img.Config.Config.Volumes = map[string]struct{}{"/data": {}}
-	w := &world{t: t, data: data, runtime: newFakeRuntime(), bus: &event.Bus{}, networks: &fakeNetworks{in: map[string]bool{}},
+	w := &world{t: t, data: data, runtime: newFakeRuntime(), bus: &event.Bus{}, networks: &fakeNetworks{in: map[string]*tarenetwork.Joined{}},
 		images: &fakeImages{img: img, lower: lower, holds: map[string]bool{}}}
 	_, w.events = w.bus.Subscribe(time.Time{})
 	w.open()

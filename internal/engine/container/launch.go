@@ -108,7 +108,7 @@ func (l *launcher) launch(ctx context.Context, e *entry, rec record, r *run) (pi
 		if joined, err = l.networks.Join(ctx, *join); err != nil {
 			return 0, nil, fmt.Errorf("failed to set up container networking: %w", err)
 		}
-		if err := l.writeNetworkFiles(rec, joined); err != nil {
+		if err := l.writeNetworkFiles(rec.ID, joined); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -252,9 +252,9 @@ func (l *launcher) joinRequest(rec record) *tarenetwork.Join {
 		return nil
 	}
 	return &tarenetwork.Join{
-		Container: rec.ID, Name: rec.Name, Hostname: rec.hostname(), Endpoints: rec.endpoints(),
+		Container: rec.ID, Name: rec.Name, Hostname: rec.hostname(), Domainname: rec.Config.Domainname, Endpoints: rec.endpoints(),
 		Ports: h.PortBindings, PublishAll: h.PublishAllPorts, Exposed: rec.Config.ExposedPorts,
-		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions,
+		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts,
 	}
 }
 
@@ -298,36 +298,11 @@ func writeInPlace(path string, data []byte) error {
 	return f.Close()
 }
 
-func (l *launcher) writeNetworkFiles(rec record, j *tarenetwork.Joined) error {
-	hosts := j.Hosts
-	for _, h := range rec.HostConfig.ExtraHosts {
-		name, address, ok := cutHost(h)
-		if !ok {
-			return fault.Invalid("bad format for add-host: %q", h)
-		}
-		if address == "host-gateway" {
-			n, err := l.networks.Get("bridge")
-			if err != nil || len(n.IPAM.Config) == 0 || !n.IPAM.Config[0].Gateway.IsValid() {
-				return fault.Invalid("unable to derive the IP value for host-gateway: the default bridge has no gateway")
-			}
-			address = n.IPAM.Config[0].Gateway.String()
-		}
-		hosts = append(hosts, address+"\t"+name+"\n"...)
-	}
-	dir := l.dir(rec.ID)
-	if err := writeInPlace(filepath.Join(dir, "hosts"), hosts); err != nil {
+// writeNetworkFiles writes what the container has mounted at /etc/hosts and /etc/resolv.conf.
+func (p *parts) writeNetworkFiles(id string, j *tarenetwork.Joined) error {
+	dir := p.dir(id)
+	if err := writeInPlace(filepath.Join(dir, "hosts"), j.Hosts); err != nil {
 		return err
 	}
 	return writeInPlace(filepath.Join(dir, "resolv.conf"), j.ResolvConf)
-}
-
-// cutHost splits "name:address" or "name=address"; the address may be IPv6, also in brackets.
-func cutHost(s string) (name, address string, ok bool) {
-	if name, address, ok = strings.Cut(s, "="); !ok {
-		name, address, ok = strings.Cut(s, ":")
-	}
-	if strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
-		address = address[1 : len(address)-1]
-	}
-	return name, address, ok && name != "" && address != ""
 }
