@@ -58,6 +58,9 @@ func (h Host) sweep() error {
 // Links are the host's network links of this engine.
 func (h Host) Links() ([]netlink.Link, error) {
 	all, err := netlink.LinkList()
+	for errors.Is(err, netlink.ErrDumpInterrupted) { // another engine is at work
+		all, err = netlink.LinkList()
+	}
 	if err != nil {
 		return nil, err
 	}
