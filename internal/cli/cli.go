@@ -21,7 +21,7 @@ import (
 // Main runs the program and returns its exit code.
 func Main(args []string, version string) int {
 	env := &command.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version}
-	root := newRoot(env)
+	root := newRoot(env, args)
 	root.SetArgs(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -32,7 +32,7 @@ func Main(args []string, version string) int {
 	return command.ExitCode(err)
 }
 
-func newRoot(env *command.Env) *cobra.Command {
+func newRoot(env *command.Env, args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:              "tare [OPTIONS] COMMAND [ARG...]",
 		Short:            "Containers that weigh nothing: build, ship and run",
@@ -55,7 +55,9 @@ func newRoot(env *command.Env) *cobra.Command {
 	fs.BoolP("version", "v", false, "Print the version and quit")
 	fs.SetInterspersed(false)
 	root.CompletionOptions.HiddenDefaultCmd = false
-	addCommands(root, env)
+	if !addOne(root, env, args) {
+		addCommands(root, env)
+	}
 	return root
 }
 
