@@ -77,6 +77,7 @@ func answers(network, addr string) func() bool {
 	}
 }
 
+// registryAddr is free: the bench has a network of its own.
 const registryAddr = "127.0.0.1:5731"
 
 // start brings up the registry and the three engines, and the same small image in each.
@@ -90,11 +91,6 @@ func (b *bench) start() error {
 		return err
 	}
 	tare := &engine{name: "tare", command: []string{filepath.Join(b.bin, "tare"), "-H", "unix://" + sock("tared")}, missing: map[string]bool{}}
-	b.undo = append(b.undo, func() {
-		if pid, err := os.ReadFile(filepath.Join(dir("tare.run"), "supervisor.pid")); err == nil {
-			_ = exec.Command("kill", strings.TrimSpace(string(pid))).Run()
-		}
-	})
 	if err := os.MkdirAll(dir("docker"), 0o755); err != nil {
 		return err
 	}
@@ -113,6 +109,9 @@ func (b *bench) start() error {
 		env: []string{"CONTAINERS_CONF=" + conf}, missing: map[string]bool{}, pulls: []string{"--tls-verify=false"}}
 	b.undo = append(b.undo, func() { _ = podman.do("system", "reset", "--force") })
 	b.engines = []*engine{tare, docker, podman}
+	if err := b.noteInstance(dir("tared.log")); err != nil {
+		return err
+	}
 	for _, e := range b.engines {
 		v, err := e.output("--version")
 		if err != nil {
@@ -129,6 +128,19 @@ func (b *bench) start() error {
 		})
 	}
 	return nil
+}
+
+// noteInstance tells the script which cgroups are ours.
+func (b *bench) noteInstance(logFile string) error {
+	data, err := os.ReadFile(logFile)
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(data), " instance=")
+	if rest = strings.TrimSpace(rest); rest == "" {
+		return fmt.Errorf("tared does not tell its instance: %s", data)
+	}
+	return os.WriteFile(filepath.Join(b.work, "instance"), []byte(strings.Fields(rest)[0]), 0o644)
 }
 
 // smallImage builds an image of busybox alone.

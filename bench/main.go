@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,13 +23,19 @@ func main() {
 	rounds := flag.Int("rounds", 15, "rounds of the short measures")
 	out := flag.String("out", "bench/README.md", "where the table goes; - for stdout only")
 	only := flag.String("only", "", "only measures whose name contains this")
+	work := flag.String("work", "", "an empty folder, which the caller removes")
 	flag.Parse()
-	work, err := os.MkdirTemp("/tmp", "tare-bench.")
-	if err != nil {
-		log.Fatal(err)
+	if os.Getpid() != 1 || *work == "" {
+		log.Fatal("bench/run.sh starts this program, in namespaces of its own")
 	}
-	b := &bench{work: work, bin: must(filepath.Abs(*bin)), rounds: *rounds, only: *only}
-	err = b.run()
+	b := &bench{work: *work, bin: must(filepath.Abs(*bin)), rounds: *rounds, only: *only}
+	go func() {
+		interrupted := make(chan os.Signal, 1)
+		signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+		<-interrupted
+		os.Exit(1)
+	}()
+	err := b.run()
 	b.cleanup()
 	if err != nil {
 		log.Fatal(err)
@@ -70,7 +78,6 @@ func (b *bench) cleanup() {
 	for _, f := range slices.Backward(b.undo) {
 		f()
 	}
-	os.RemoveAll(b.work)
 }
 
 func (b *bench) run() error {
@@ -145,7 +152,7 @@ round in one run; the figures are medians. Read the ratios, not the absolutes: t
 Last run: %s, %s.
 
 | measure | tare | %s | ratios | mark |
-|---|--:|%s|---|---|
+|---|--:|%s---|---|
 `, time.Now().Format("2006-01-02"), b.versions(), strings.Join(b.peers(), " | "), strings.Repeat("--:|", len(b.peers())))
 	for _, r := range b.rows {
 		ours := r.values["tare"]

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"tare/internal/test/images"
 )
@@ -36,49 +37,68 @@ func (b *bench) exec() error {
 
 const started = 50
 
-// starts runs containers detached, one after the other, and then looks at what each costs while idle.
+// starts runs containers detached, one after the other, removes them, and looks at what they cost while idle.
 func (b *bench) starts() error {
-	idle := map[string][]float64{}
-	err := b.interleave(fmt.Sprintf("%d detached starts", started), "", 2, func(e *engine) error {
-		before := b.supervision(e)
-		for i := range started {
-			if err := e.do("run", "-d", "--name", fmt.Sprintf("idle%d", i), "small", "sleep", "100000"); err != nil {
+	names := make([]string, started)
+	for i := range names {
+		names[i] = fmt.Sprintf("idle%d", i)
+	}
+	runAll := func(e *engine) error {
+		for _, name := range names {
+			if err := e.do("run", "-d", "--name", name, "small", "sleep", "100000"); err != nil {
 				return err
 			}
 		}
-		idle[e.name] = append(idle[e.name], float64(b.supervision(e)-before)/started)
-		var names []string
-		for i := range started {
-			names = append(names, fmt.Sprintf("idle%d", i))
-		}
-		return e.do(append([]string{"rm", "-f"}, names...)...)
-	})
-	if err != nil {
-		return err
+		return nil
 	}
-	b.rows[len(b.rows)-1].name += ", and their removal"
+	removeAll := func(e *engine) error { return e.do(append([]string{"rm", "-f"}, names...)...) }
+	starting, removing, idle := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
+	for range 3 {
+		for _, e := range b.engines {
+			before := memory(supervisors[e.name])
+			t, err := timed(func() error { return runAll(e) })
+			if err != nil {
+				return err
+			}
+			starting[e.name] = append(starting[e.name], t)
+			time.Sleep(rest)
+			idle[e.name] = append(idle[e.name], float64(memory(supervisors[e.name])-before)/started)
+			if t, err = timed(func() error { return removeAll(e) }); err != nil {
+				return err
+			}
+			removing[e.name] = append(removing[e.name], t)
+		}
+	}
+	b.record(fmt.Sprintf("%d × `run -d`", started), "ms", "", starting)
+	b.record(fmt.Sprintf("`rm -f` of %d running", started), "ms", "", removing)
 	b.record("supervision of an idle container (PSS)", "KiB", "≤ 60 KiB", idle)
-	b.notes = append(b.notes, "Supervision is what has to stay in memory for a container besides itself: our supervisor's growth; docker's containerd-shim and podman's conmon processes.")
+	time.Sleep(rest)
+	b.record("engine with nothing to do (PSS)", "KiB", "", map[string][]float64{
+		"tare":   {float64(memory("tared") + memory("tare-run"))},
+		"docker": {float64(memory("dockerd") + memory("containerd"))},
+	})
+	b.notes = append(b.notes, "Supervision is what has to stay in memory for a container besides itself: the growth of our supervisor; docker's containerd-shim and podman's conmon processes.")
 	return nil
 }
 
-// supervision adds up, in KiB of PSS, the processes that stand between an engine and its containers.
-func (b *bench) supervision(e *engine) (kib int64) {
-	belongs := map[string]func(cmdline string) bool{
-		"tare":   func(c string) bool { return strings.Contains(c, "tare-run") && strings.Contains(c, "supervise") },
-		"docker": func(c string) bool { return strings.Contains(c, "containerd-shim") },
-		"podman": func(c string) bool { return strings.Contains(c, "conmon") },
-	}[e.name]
+// rest is how long engines get to give memory back before they are looked at.
+const rest = 2 * time.Second
+
+// supervisors are the programs that stand between an engine and its containers.
+var supervisors = map[string]string{"tare": "tare-run", "docker": "containerd-shim", "podman": "conmon"}
+
+// memory adds up, in KiB of PSS, the processes of one program: the one that its argument 0 names, which the
+// kernel's 15 characters of a command's name cut short. There are none but the bench's own in its pid namespace.
+func memory(program string) (kib int64) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, d := range dirs {
-		cmdline, err := os.ReadFile(d + "/cmdline")
-		if err != nil || !belongs(string(cmdline)) || !strings.Contains(string(cmdline)+environ(d), b.work) && e.name == "tare" {
+		cmdline, _ := os.ReadFile(d + "/cmdline")
+		name, _, _ := strings.Cut(string(cmdline), "\x00")
+		name, _, _ = strings.Cut(name, " ")
+		if name = filepath.Base(name); name != program && !(program == "containerd-shim" && strings.HasPrefix(name, program)) {
 			continue
 		}
-		data, err := os.ReadFile(d + "/smaps_rollup")
-		if err != nil {
-			continue
-		}
+		data, _ := os.ReadFile(d + "/smaps_rollup")
 		for line := range strings.SplitSeq(string(data), "\n") {
 			var n int64
 			if _, err := fmt.Sscanf(line, "Pss: %d kB", &n); err == nil {
@@ -87,11 +107,6 @@ func (b *bench) supervision(e *engine) (kib int64) {
 		}
 	}
 	return kib
-}
-
-func environ(dir string) string {
-	cwd, _ := os.Readlink(dir + "/cwd")
-	return cwd
 }
 
 // pull fetches 8 layers, 494 MB, 15,000 files from a registry on loopback into an engine that has none of them.
