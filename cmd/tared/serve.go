@@ -36,7 +36,7 @@ func serve(ctx context.Context, cfg *config.Config, args []string, reload <-chan
 	if err := single.PidFile(cfg.PidFile); err != nil {
 		return err
 	}
-	defer os.Remove(cfg.PidFile)
+	defer single.RemovePidFile(cfg.PidFile)
 	listeners, warnings, err := listen.All(cfg)
 	if err != nil {
 		return err

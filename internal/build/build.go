@@ -103,6 +103,8 @@ type Images interface {
 	Commit(ctx context.Context, upper string) (layer.Layer, error)
 	Put(config *image.Config, layers []layer.Layer, names ...reference.NamedTagged) (*image.Image, error)
 	Discard(ids ...digest.Digest) error
+	Arrive() (done func())
+	Disk() (image.Disk, error)
 }
 
 // Layers finds layers' records.

@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,60 +10,62 @@ import (
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
+	"tare/internal/base/files"
 	"tare/internal/base/filter"
 	"tare/internal/build/cache"
 )
 
 // Cache lists the cache's records, oldest first.
 func (s *Service) Cache() ([]build.CacheRecord, error) {
-	used := s.layersOfImages()
+	v, err := s.view()
+	if err != nil {
+		return nil, err
+	}
 	list := s.cache.List()
 	out := make([]build.CacheRecord, 0, len(list))
 	for _, r := range list {
-		out = append(out, s.describe(r, used))
+		out = append(out, v.describe(r))
 	}
 	return out, nil
 }
 
-// layersOfImages is the set of layers that images have; removing their records frees nothing.
-func (s *Service) layersOfImages() map[digest.Digest]bool {
-	used := map[digest.Digest]bool{}
-	for _, img := range s.cfg.Images.List() {
-		for _, l := range img.Layers {
-			used[l.DiffID] = true
-		}
-	}
-	return used
+// view is what records are described by.
+type view struct {
+	mounts string
+	images map[digest.Digest]bool  // layers that images have; removing their records frees nothing
+	disk   map[digest.Digest]int64 // what layers take, in bytes; a layer that was counted is not counted again
 }
 
-func (s *Service) describe(r cache.Status, used map[digest.Digest]bool) build.CacheRecord {
+func (s *Service) view() (view, error) {
+	disk, err := s.cfg.Images.Disk()
+	v := view{mounts: s.mounts(), images: map[digest.Digest]bool{}, disk: disk.Layers}
+	for _, img := range s.cfg.Images.List() {
+		for _, l := range img.Layers {
+			v.images[l.DiffID] = true
+		}
+	}
+	return v, err
+}
+
+func (v view) describe(r cache.Status) build.CacheRecord {
 	last := r.Used
 	out := build.CacheRecord{ID: r.Key, Parents: r.Parents, Type: "regular", Description: r.About, InUse: r.InUse,
-		Shared: r.Layer != "" && used[r.Layer], Size: r.Size, CreatedAt: r.Created, LastUsedAt: &last, UsageCount: r.Uses}
+		Shared: r.Layer != "" && v.images[r.Layer], CreatedAt: r.Created, LastUsedAt: &last, UsageCount: r.Uses}
+	if r.Layer != "" {
+		out.Size = v.disk[r.Layer]
+		delete(v.disk, r.Layer)
+	}
 	switch r.Kind {
 	case "mount":
 		out.Type = "exec.cachemount"
-		out.Size = diskUsage(filepath.Join(s.mounts(), r.Key))
+		out.Size, _ = files.Usage(filepath.Join(v.mounts, r.Key)) // none before its first use
 	case "image":
 		out.Type = "internal"
 	}
 	return out
-}
-
-// diskUsage is the bytes that a folder takes.
-func diskUsage(dir string) (n int64) {
-	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err == nil && unix.Lstat(p, &st) == nil && d.Type().IsRegular() {
-			n += st.Blocks * 512
-		}
-		return nil
-	})
-	return n
 }
 
 // Prune removes the records that match and no build uses; without all, those stay that images share and that
@@ -77,7 +78,10 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 	if err != nil {
 		return nil, 0, err
 	}
-	used := s.layersOfImages()
+	v, err := s.view()
+	if err != nil {
+		return nil, 0, err
+	}
 	var ids []string
 	var won int64
 	var layers []digest.Digest
@@ -85,7 +89,7 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 		if err := ctx.Err(); err != nil {
 			return ids, won, err
 		}
-		d := s.describe(r, used)
+		d := v.describe(r)
 		if d.InUse || !all && (d.Shared || d.Type == "internal") || !match(d) || !s.cache.Remove(r.Key) {
 			continue
 		}

@@ -39,6 +39,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	}
 	id := "build " + ids.New()
 	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}}
+	defer s.cfg.Images.Arrive()()
 	defer s.finish(ctx, id, w)
 	o := &serial{out: out}
 	g, err := s.graph(ctx, &req, platform, dockerfile, text, id, o)

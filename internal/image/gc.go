@@ -6,35 +6,37 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"tare/internal/image/layer"
 )
 
-// grace is how long something that just arrived is left to whoever is about to name it.
-const grace = 10 * time.Minute
-
-// Sweep deletes blobs and layers that no name and no hold reaches. It runs beside pulls and builds: what
-// arrived within the last minutes and is not named yet stays, as does what is still arriving.
+// Sweep deletes blobs and layers that no name and no hold reaches, at once; what arrives (Arrive) stays.
 func (s *Store) Sweep(ctx context.Context) (bytes int64, err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	return s.garbage.sweep(ctx)
 }
 
-// Discard deletes those of the given blobs and layers that no name and no hold reaches: what a load or
+// Discard deletes those of the given blobs and layers that no name, no hold and no arrival reaches: what a load or
 // pull brought in and could not use.
 func (s *Store) Discard(ids ...digest.Digest) error {
 	s.change.Lock()
 	defer s.change.Unlock()
+	since := s.garbage.arrivals.since()
 	keep := s.garbage.reached()
 	for _, d := range ids {
 		if l, err := s.Layers.Get(d); err == nil && !keep.layers[d] {
-			if err := s.Layers.Remove(d); err != nil {
+			gone, _, err := s.garbage.freeLayer(keep, since, l)
+			if err != nil {
 				return err
 			}
-			if _, err := s.parts.freeBlob(keep, l.Blob); err != nil {
-				return err
+			if !gone {
+				keep.blobs[l.Blob] = true
 			}
 		}
-		if _, err := s.parts.freeBlob(keep, d); err != nil {
+	}
+	for _, d := range ids {
+		if _, err := s.garbage.freeBlob(keep, since, d); err != nil {
 			return err
 		}
 	}
@@ -43,42 +45,40 @@ func (s *Store) Discard(ids ...digest.Digest) error {
 
 // garbage is what no name and no hold reaches.
 type garbage struct {
-	parts   parts
-	catalog *catalog
-	holds   *holds
+	parts    parts
+	catalog  *catalog
+	holds    *holds
+	arrivals *arrivals
 }
 
 func (g garbage) sweep(ctx context.Context) (bytes int64, err error) {
 	bytes, err = g.dropHidden()
-	if err != nil {
+	if err != nil || ctx.Err() != nil {
 		return bytes, err
 	}
+	n, err := g.unreached()
+	return bytes + n, err
+}
+
+// unreached deletes all layers and blobs that nothing reaches. The caller holds Store.change.
+func (g garbage) unreached() (bytes int64, err error) {
+	since := g.arrivals.since() // before looking who holds what
 	keep := g.reached()
 	for _, l := range g.parts.allLayers() {
 		if keep.layers[l.DiffID] {
 			continue
 		}
-		if ctx.Err() != nil {
-			return bytes, context.Cause(ctx)
-		}
-		gone, err := g.parts.layers.RemoveStale(l.DiffID, grace)
+		gone, n, err := g.freeLayer(keep, since, l)
 		if err != nil {
 			return bytes, err
 		}
-		if gone {
-			bytes += l.Size
-		} else {
+		if bytes += n; !gone {
 			keep.blobs[l.Blob] = true
 		}
 	}
 	err = g.parts.blobs.Walk(func(d digest.Digest, size int64) error {
-		if keep.blobs[d] {
-			return nil
-		}
-		gone, err := g.parts.blobs.RemoveStale(d, grace)
-		if gone {
-			bytes += size
-		}
+		n, err := g.freeBlob(keep, since, d)
+		bytes += n
 		return err
 	})
 	if err != nil {
@@ -87,28 +87,70 @@ func (g garbage) sweep(ctx context.Context) (bytes int64, err error) {
 	return bytes, g.parts.layers.SweepFixes()
 }
 
+// freeLayer deletes a layer that nothing reaches, with its blob, unless somebody holds it by now or is about to name it.
+func (g garbage) freeLayer(keep needed, since time.Time, l layer.Layer) (gone bool, bytes int64, err error) {
+	var rest func() error
+	held := g.holds.unheld(l.DiffID, func() {
+		gone, rest, err = g.parts.layers.Detach(l.DiffID, since)
+	})
+	if err != nil || held {
+		return false, 0, err
+	}
+	if !gone {
+		g.arrivals.spare()
+		return false, 0, nil
+	}
+	if err := rest(); err != nil {
+		return true, l.Size, err
+	}
+	n, err := g.freeBlob(keep, since, l.Blob)
+	return true, l.Size + n, err
+}
+
+// freeBlob does the same for a blob.
+func (g garbage) freeBlob(keep needed, since time.Time, d digest.Digest) (bytes int64, err error) {
+	if d == "" || keep.blobs[d] {
+		return 0, nil
+	}
+	size, err := g.parts.blobs.Size(d)
+	if err != nil {
+		return 0, nil
+	}
+	gone := false
+	held := g.holds.unheld(d, func() { gone, err = g.parts.blobs.RemoveStale(d, since) })
+	switch {
+	case err != nil || held:
+		return 0, err
+	case !gone:
+		g.arrivals.spare()
+		return 0, nil
+	}
+	return size, nil
+}
+
 // free deletes what roots that are gone had and nothing else has; it returns the layers, topmost first,
 // and the bytes won. The caller holds Store.change.
 func (g garbage) free(gone []*root) (layers []digest.Digest, bytes int64, err error) {
+	since := g.arrivals.since()
 	keep := g.reached()
 	for _, r := range gone {
 		for _, l := range slices.Backward(g.parts.layersOf(r)) {
 			if keep.layers[l.DiffID] {
 				continue
 			}
-			if err := g.parts.layers.Remove(l.DiffID); err != nil {
-				return layers, bytes, err
-			}
-			layers = append(layers, l.DiffID)
-			bytes += l.Size
-			n, err := g.parts.freeBlob(keep, l.Blob)
+			done, n, err := g.freeLayer(keep, since, l)
 			if err != nil {
 				return layers, bytes, err
 			}
 			bytes += n
+			if done {
+				layers = append(layers, l.DiffID)
+			} else {
+				keep.blobs[l.Blob] = true
+			}
 		}
 		for _, d := range r.blobs() {
-			n, err := g.parts.freeBlob(keep, d)
+			n, err := g.freeBlob(keep, since, d)
 			if err != nil {
 				return layers, bytes, err
 			}

@@ -11,6 +11,9 @@ import (
 // runningPrefix starts the holder of an image whose container runs: force does not remove such an image.
 const runningPrefix = "running container "
 
+// cachePrefix starts the holder of a layer that the build cache keeps.
+const cachePrefix = "build cache "
+
 // Hold records holder (such as "container 4f…" or "build step k…") as a user of
 // what it names: image ids, diffIDs, or digests of blobs. A second call with the same holder replaces the first. Holds live in
 // memory; their owners take them again at start, before Sweep.
@@ -82,4 +85,18 @@ func (h *holds) users(id digest.Digest) (running, other []string) {
 		other = append(other, strings.TrimPrefix(holder, "container "))
 	}
 	return running, other
+}
+
+// unheld calls delete unless somebody holds id, and lets nobody take a hold meanwhile: who takes one and then looks
+// finds either all or nothing. delete is quick.
+func (h *holds) unheld(id digest.Digest, delete func()) (held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, ids := range h.by {
+		if slices.Contains(ids, id) {
+			return true
+		}
+	}
+	delete()
+	return false
 }

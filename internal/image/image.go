@@ -17,7 +17,7 @@
 // crash leaves garbage, never a half image.
 //
 // What the store knows is one immutable state in memory (the catalog). A change makes a new
-// state, writes index.json, then swaps; readers wait for nobody. Lock order: Store.change, then holds.mu.
+// state, writes index.json, then swaps; readers wait for nobody. Lock order: Store.change, then holds.mu, then those of blobs and layers.
 package image
 
 import (
@@ -91,7 +91,7 @@ func Open(dataRoot string, bus *event.Bus) (*Store, error) {
 		s.Close()
 		return nil, fmt.Errorf("cannot open image store: %w", err)
 	}
-	s.garbage = garbage{s.parts, s.catalog, s.holds}
+	s.garbage = garbage{s.parts, s.catalog, s.holds, &arrivals{}}
 	return s, nil
 }
 

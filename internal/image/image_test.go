@@ -20,6 +20,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"tare/internal/base/event"
+	"tare/internal/base/files"
 	"tare/internal/base/filter"
 	"tare/internal/image/layer"
 )
@@ -344,17 +345,15 @@ func TestSweepTakesOnlyGarbage(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	img := put(t, s, []string{"a"}, "x")
+	arrived := s.Arrive()
 	held := commit(t, s, "held")
 	loose := commit(t, s, "loose")
 	if n, err := s.Sweep(context.Background()); err != nil || n != 0 {
-		t.Fatalf("what just arrived was swept: %d %v", n, err)
+		t.Fatalf("what is arriving was swept: %d %v", n, err)
 	}
-	s.Close()
-	s = open(t, dir) // nothing is fresh to the next process
 	s.Hold("cache", held.DiffID)
-	if n, err := s.Sweep(context.Background()); err != nil || n == 0 {
-		t.Fatal(n, err)
-	}
+	arrived() // what the sweep spared and nobody took goes now
+	arrived()
 	if _, err := s.Layers.Get(loose.DiffID); err == nil {
 		t.Error("garbage stays")
 	}
@@ -366,6 +365,63 @@ func TestSweepTakesOnlyGarbage(t *testing.T) {
 	}
 	if _, err := s.Get(img.ID.String()); err != nil {
 		t.Error(err)
+	}
+	s.Release("cache")
+	if n, err := s.Sweep(context.Background()); err != nil || n == 0 {
+		t.Errorf("what was let go is not freed at once: %d %v", n, err)
+	}
+	if blobs, layers := inventory(t, s); blobs != 3 || layers != 1 {
+		t.Errorf("left at last: %d blobs, %d layers", blobs, layers)
+	}
+}
+
+// A removal beside a pull of an image with the same layer: the pull found the layer, so it stays.
+func TestRemovalSparesWhatAnArrivalFound(t *testing.T) {
+	s := open(t, t.TempDir())
+	img := put(t, s, []string{"a"}, "x")
+	l := img.Layers[0]
+	arrived := s.Arrive()
+	if _, err := s.Layers.Claim(l.DiffID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Blobs.Claim(l.Blob); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove("a", true, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Discard(l.Blob, l.DiffID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(config("b"), []layer.Layer{l}, tag(t, "b")); err != nil {
+		t.Fatalf("the layer went under the arrival's hands: %v", err)
+	}
+	arrived()
+	if _, err := s.Get("b"); err != nil {
+		t.Error(err)
+	}
+	if blobs, layers := inventory(t, s); blobs != 3 || layers != 1 {
+		t.Errorf("left: %d blobs, %d layers", blobs, layers)
+	}
+}
+
+func TestDiskIsWhatDuSays(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	put(t, s, []string{"a"}, "base", "one")
+	cached := commit(t, s, "two")
+	s.Hold("build cache k", cached.DiffID)
+	d, err := s.Disk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, _ := files.Usage(filepath.Join(dir, "images"))
+	layers, _ := files.Usage(filepath.Join(dir, "layers"))
+	if own := int64(8 << 10); d.Total > images+layers || d.Total < images+layers-own { // the folder of layers itself
+		t.Errorf("%d bytes, the folders have %d", d.Total, images+layers)
+	}
+	if len(d.Layers) != 3 || len(d.Cached) != 1 || d.Cached[cached.DiffID] == 0 {
+		t.Errorf("%+v", d)
 	}
 }
 
@@ -545,6 +601,7 @@ func TestConcurrentUse(t *testing.T) {
 			var err error
 			for n := range 5 {
 				name := fmt.Sprintf("img%d", i)
+				arrived := s.Arrive()
 				l, e := s.CommitTar(context.Background(), bytes.NewReader(oneFile(t, "f", fmt.Sprint(n))))
 				if e == nil {
 					_, e = s.Put(config(name), []layer.Layer{l}, tag(t, name))
@@ -552,6 +609,7 @@ func TestConcurrentUse(t *testing.T) {
 				if e == nil {
 					_, e = s.Get(name)
 				}
+				arrived()
 				if e == nil && n%2 == 0 {
 					_, e = s.Sweep(context.Background())
 				}

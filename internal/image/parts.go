@@ -244,6 +244,7 @@ func (p parts) layersOf(r *root) []layer.Layer {
 	}
 	return all
 }
+
 func (p parts) allLayers() []layer.Layer {
 	var all []layer.Layer
 	p.layers.Walk(func(l layer.Layer) error {
@@ -264,15 +265,4 @@ func (p parts) usage() (int64, error) {
 		return nil
 	})
 	return n, err
-}
-
-func (p parts) freeBlob(keep needed, d digest.Digest) (int64, error) {
-	if d == "" || keep.blobs[d] {
-		return 0, nil
-	}
-	size, err := p.blobs.Size(d)
-	if err != nil {
-		return 0, nil
-	}
-	return size, p.blobs.Remove(d)
 }

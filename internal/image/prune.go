@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -10,7 +11,7 @@ import (
 )
 
 // Prune removes unused images (dangling ones only unless the filter says dangling=false) and returns the bytes won.
-// Filters: dangling, until (a time or a duration back from now), label, label!.
+// What no name and no hold reaches goes as well. Filters: dangling, until (a time or a duration back from now), label, label!.
 func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
 	if err := f.Only("dangling", "until", "label", "label!"); err != nil {
 		return nil, 0, err
@@ -44,8 +45,18 @@ func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
 			return all, 0, err
 		}
 	}
+	// What nobody reaches any more goes as well, and what was left of pulls that nobody goes on with.
+	if _, err := s.garbage.sweep(context.Background()); err != nil {
+		return all, 0, err
+	}
+	parts := int64(0)
+	if !dangling {
+		if parts, err = s.Blobs.DropParts(); err != nil {
+			return all, 0, err
+		}
+	}
 	after, err := s.parts.usage()
-	return all, before - after, err
+	return all, before - after + parts, err
 }
 
 // untilOf reads the until filter: a duration, seconds since 1970, or a date in one of Docker's forms.

@@ -52,6 +52,7 @@ type images interface {
 	Put(config *image.Config, layers []layer.Layer, names ...reference.NamedTagged) (*image.Image, error)
 	Hold(holder string, ids ...digest.Digest)
 	Release(holder string)
+	Arrive() (done func())
 }
 
 // Service commits containers of one engine.
@@ -86,6 +87,7 @@ func (s *Service) Commit(ctx context.Context, req Request) (id string, err error
 		return "", fmt.Errorf("cannot commit container %s: %w", f.Name, err)
 	}
 	defer os.RemoveAll(upper) // consumed, unless the commit failed
+	defer s.images.Arrive()()
 	hold := "commit " + f.ID + " " + filepath.Base(upper)
 	l, err := s.images.Commit(ctx, upper)
 	if err != nil {
@@ -146,9 +148,13 @@ func (s *Service) copyUpper(ctx context.Context, f *enginecontainer.Files, pause
 	}
 	defer src.Close()
 	// Whiteouts are marked by overlayfs's own attributes, which have to stay; what else it notes is of this mount only.
-	return dir, rootfs.CopyTree(src, dir, func(a string) bool {
+	err = rootfs.CopyTree(src, dir, func(a string) bool {
 		return !strings.HasPrefix(a, "trusted.overlay.") || a == "trusted.overlay.opaque"
 	})
+	if err != nil {
+		return dir, err
+	}
+	return dir, dropPlaceholders(dir)
 }
 
 // configure is the new image's config: the container's, under the request's, with the changes applied.

@@ -148,6 +148,7 @@ type RemoveOptions struct{ Force, Volumes, Link bool }
 // ListOptions are GET /containers/json's.
 type ListOptions struct {
 	All, Size bool
+	Disk      bool // with Size: what the container takes on the disk, log and records included
 	Limit     int
 	Filters   filter.Args
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
@@ -74,6 +75,11 @@ func (c *creation) do(ctx context.Context) (*entry, error) {
 	host := c.hostConfig()
 	if config.Hostname == "" && !host.UTSMode.IsHost() && !host.NetworkMode.IsContainer() {
 		config.Hostname = ids.Short(c.id)
+		if host.NetworkMode.IsHost() { // who listens on the host's addresses goes by the host's name
+			if config.Hostname, err = os.Hostname(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	warnings, err := spec.Validate(config, host, c.host)
 	if err != nil {
@@ -123,6 +129,9 @@ func (c *creation) do(ctx context.Context) (*entry, error) {
 
 // holder is the name under which a container holds its image.
 func holder(id string) string { return "container " + id }
+
+// runningHolder is the name under which it holds it once more while it runs: then even force does not remove the image.
+func runningHolder(id string) string { return "running container " + id }
 
 func (c *creation) findImage(ctx context.Context) error {
 	if c.req.Config.Image == "" {
@@ -307,6 +316,10 @@ func (c *creation) folders() error {
 		if err := os.Mkdir(filepath.Join(dir, name), mode); err != nil {
 			return fmt.Errorf("cannot make the container's folder: %w", err)
 		}
+	}
+	// By this file programs have always told that they run in a container.
+	if err := unix.Mknod(filepath.Join(dir, "upper", ".dockerenv"), unix.S_IFREG|0o755, 0); err != nil {
+		return fmt.Errorf("cannot make the container's /.dockerenv: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -203,6 +204,11 @@ func (r record) endpoints() map[string]*network.EndpointSettings {
 func (r record) hostname() string {
 	if r.Config.Hostname != "" {
 		return r.Config.Hostname
+	}
+	if r.HostConfig.UTSMode.IsHost() {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
 	}
 	return r.ID[:12]
 }

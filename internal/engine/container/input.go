@@ -46,8 +46,10 @@ func probeHost() spec.Host {
 // buildSpec gathers what the pure part wants: user, namespaces of other containers, devices.
 func (l *launcher) buildSpec(rec record, lower []string) (*specs.Spec, error) {
 	h, dir := rec.HostConfig, l.dir(rec.ID)
+	config := *rec.Config
+	config.Hostname = rec.hostname()
 	in := spec.Input{
-		ID: rec.ID, Config: rec.Config, HostConfig: h, Host: l.host,
+		ID: rec.ID, Config: &config, HostConfig: h, Host: l.host,
 		CgroupParent: l.cgroupParent(), Ulimits: l.cfg.Ulimits, Init: l.cfg.InitProgram,
 	}
 	layers := rootfs.Layers{Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
@@ -57,6 +59,9 @@ func (l *launcher) buildSpec(rec record, lower []string) (*specs.Spec, error) {
 	}
 	in.User = spec.User{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}
 	for _, m := range rec.Mounts {
+		if err := checkPropagation(m.Spec); err != nil {
+			return nil, err
+		}
 		in.Mounts = append(in.Mounts, m.Spec)
 	}
 	files := dir
@@ -66,6 +71,9 @@ func (l *launcher) buildSpec(rec record, lower []string) (*specs.Spec, error) {
 			return nil, err
 		}
 		in.Join.Network, files = namespace(pid, "net"), l.dir(donor.ID)
+		if rec.Config.Hostname == "" && !h.UTSMode.IsHost() {
+			config.Hostname, config.Domainname = donor.hostname(), donor.Config.Domainname
+		}
 	}
 	in.Files = spec.Files{Hosts: filepath.Join(files, "hosts"), Hostname: filepath.Join(files, "hostname"), ResolvConf: filepath.Join(files, "resolv.conf")}
 	if h.PidMode.IsContainer() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"tare/internal/base/fault"
@@ -37,6 +38,7 @@ func (l *launcher) start(ctx context.Context, e *entry) error {
 	trace.Step(ctx, "engine", "start", "container", e.id)
 	r := newRun()
 	rec := e.change(func(rec *record) { e.run = r })
+	l.cfg.Images.Hold(runningHolder(e.id), digest.Digest(rec.Image))
 	pid, joined, err := l.launch(ctx, e, rec, r)
 	if err != nil {
 		l.failed(e, r, err)
@@ -157,6 +159,7 @@ func (l *launcher) failed(e *entry, r *run, cause error) {
 	}
 	rec := e.rec
 	e.mu.Unlock()
+	l.cfg.Images.Release(runningHolder(e.id))
 	e.dropPending()
 	l.save(rec)
 	close(r.exited)
@@ -270,11 +273,7 @@ func (l *launcher) writeBundle(rec record, s any) error {
 	if rec.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
-	hostname := rec.hostname()
-	if rec.Config.Domainname != "" {
-		hostname += "." + rec.Config.Domainname
-	}
-	if err := writeInPlace(filepath.Join(dir, "hostname"), []byte(hostname+"\n")); err != nil {
+	if err := writeInPlace(filepath.Join(dir, "hostname"), []byte(rec.hostname()+"\n")); err != nil {
 		return err
 	}
 	for _, name := range []string{"hosts", "resolv.conf"} { // they are mounted at create, and written when addresses are known

@@ -3,7 +3,9 @@ package container
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
+	"tare/internal/base/files"
 	"tare/internal/engine/spec"
 )
 
@@ -37,6 +40,11 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 		if o.Size {
 			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(e, rec); err != nil {
 				return nil, err
+			}
+			if o.Disk {
+				if sum.SizeRw, err = files.Usage(s.dir(e.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return nil, err
+				}
 			}
 		}
 		out = append(out, sum)

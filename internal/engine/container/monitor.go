@@ -74,6 +74,7 @@ func (m *monitor) exited(e *entry, x runtime.Exit) {
 	e.execs = nil
 	e.mu.Unlock()
 
+	m.cfg.Images.Release(runningHolder(e.id))
 	if x.OOMKilled {
 		e.publish("oom")
 	}

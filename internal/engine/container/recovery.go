@@ -180,6 +180,7 @@ func (r *recovery) adopt(e *entry, st runtime.State) {
 		s.StartedAt = st.StartedAt.UTC()
 	}
 	e.run.noRestart = s.ByHand
+	r.cfg.Images.Hold(runningHolder(e.id), digest.Digest(e.rec.Image))
 }
 
 // stopped puts a container to rest that the supervisor does not run; halfway says that its start had begun and

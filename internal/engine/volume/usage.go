@@ -3,11 +3,11 @@ package volume
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
-	"syscall"
 
 	"github.com/moby/moby/api/types/volume"
+	"golang.org/x/sys/unix"
 
+	"tare/internal/base/files"
 	"tare/internal/base/filter"
 )
 
@@ -29,33 +29,12 @@ func (s *Service) Usage() ([]*volume.Volume, error) {
 	return list, nil
 }
 
-// diskUsage is the bytes of file content below dir; a file with several names counts once.
+// diskUsage is what a volume's data takes on the disk, its own folder not counted; none if it was removed meanwhile.
 func diskUsage(dir string) (int64, error) {
-	var total int64
-	seen := map[[2]uint64]bool{}
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			key := [2]uint64{st.Dev, st.Ino}
-			if seen[key] {
-				return nil
-			}
-			seen[key] = true
-		}
-		total += info.Size()
-		return nil
-	})
-	return total, err
+	n, err := files.Usage(dir)
+	var st unix.Stat_t
+	if errors.Is(err, fs.ErrNotExist) || unix.Lstat(dir, &st) != nil {
+		return 0, nil
+	}
+	return max(0, n-st.Blocks*512), err
 }

@@ -73,7 +73,7 @@ func TestLifeOfAVolume(t *testing.T) {
 		t.Errorf("prune took a named volume: %v", names)
 	}
 	names, won, err := s.Prune(ctx, filter.Args{"all": {"1"}})
-	if err != nil || len(names) != 1 || won != 1000 {
+	if err != nil || len(names) != 1 || won != 4096 {
 		t.Errorf("prune all: %v %d %v", names, won, err)
 	}
 	if err := s.Remove(ctx, "data", false); !errdefs.IsNotFound(err) {

@@ -34,6 +34,8 @@ func importTar(ctx context.Context, s *image.Store, r io.Reader, config *image.C
 		return nil, err
 	}
 	defer tar.Close()
+	arrived := s.Arrive()
+	defer arrived()
 	l, err := s.CommitTar(ctx, tar)
 	if err != nil {
 		return nil, err
@@ -61,6 +63,7 @@ func importTar(ctx context.Context, s *image.Store, r io.Reader, config *image.C
 	}
 	img, err := s.Put(&c, []layer.Layer{l}, names...)
 	if err != nil {
+		arrived()
 		s.Discard(l.DiffID, l.Blob)
 		return nil, err
 	}

@@ -39,11 +39,13 @@ func Load(ctx context.Context, s *image.Store, r io.Reader, p progress.Sink) ([]
 		small: map[string][]byte{}, links: map[string]string{}, layers: map[string]layer.Layer{},
 		images: map[digest.Digest]*image.Image{},
 	}
+	arrived := s.Arrive()
 	names, err := ld.run(r)
 	if err != nil {
 		ld.undo()
 	}
 	s.Release(ld.holder)
+	arrived()
 	// What was used is reached by names now; the rest is of no use to anybody.
 	if derr := s.Discard(ld.used...); err == nil {
 		err = derr

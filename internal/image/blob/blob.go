@@ -207,8 +207,7 @@ func (s *Store) Bytes(d digest.Digest) ([]byte, error) {
 // Put stores a small blob and returns its digest.
 func (s *Store) Put(data []byte) (digest.Digest, error) {
 	d := digest.FromBytes(data)
-	s.refresh(d)
-	if _, err := s.Size(d); err == nil {
+	if _, err := s.Claim(d); err == nil {
 		return d, nil
 	}
 	w, err := s.Writer(context.Background(), "") // nobody would go on with a part of it
@@ -241,18 +240,60 @@ func (s *Store) remove(d digest.Digest) error {
 }
 
 // RemoveStale is Remove for a blob that this process did not store, or find again when it
-// was to store it, less than age ago. It tells whether the blob is gone.
-func (s *Store) RemoveStale(d digest.Digest, age time.Duration) (bool, error) {
+// was to store it, at that time or later. It tells whether the blob is gone.
+func (s *Store) RemoveStale(d digest.Digest, since time.Time) (bool, error) {
 	if err := valid(d); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if at, ok := s.fresh[d]; ok && time.Since(at) < age {
+	if at, ok := s.fresh[d]; ok && !at.Before(since) {
 		return false, nil
 	}
 	delete(s.fresh, d)
 	return true, s.remove(d)
+}
+
+// Claim is Size for one who would store the blob if it weren't there: from then on RemoveStale spares it.
+func (s *Store) Claim(d digest.Digest) (int64, error) {
+	s.refresh(d)
+	return s.Size(d)
+}
+
+// Disk is what all blobs and arrivals take on the disk, in bytes as du counts them.
+func (s *Store) Disk() (int64, error) { return files.Usage(s.dir) }
+
+// DiskOf is the same for one blob; 0 if it is not there.
+func (s *Store) DiskOf(d digest.Digest) int64 {
+	n, err := files.Usage(s.Path(d))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// DropParts removes the bytes of unfinished arrivals that nobody goes on with now.
+func (s *Store) DropParts() (bytes int64, err error) {
+	dir := filepath.Join(s.dir, "ingest")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		alg, hex, ok := strings.Cut(e.Name(), "-")
+		d := digest.NewDigestFromEncoded(digest.Algorithm(alg), hex)
+		if _, busy := s.open[d]; !ok || busy || !e.Type().IsRegular() || valid(d) != nil {
+			continue
+		}
+		n, _ := files.Usage(filepath.Join(dir, e.Name()))
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return bytes, err
+		}
+		bytes += n
+	}
+	return bytes, nil
 }
 
 // Walk calls f for each blob.

@@ -63,7 +63,8 @@ type Store struct {
 	known  map[digest.Digest]record
 	busy   map[digest.Digest]chan struct{} // being unpacked
 	fresh  map[digest.Digest]time.Time
-	chains map[string][]string // Chain's answers, by key of the chain
+	chains map[string][]string     // Chain's answers, by key of the chain
+	disk   map[digest.Digest]int64 // Disk's answers
 }
 
 // Names in the store's folder that are no layers.
@@ -81,6 +82,7 @@ func Open(dir string) (*Store, error) {
 		busy:   map[digest.Digest]chan struct{}{},
 		fresh:  map[digest.Digest]time.Time{},
 		chains: map[string][]string{},
+		disk:   map[digest.Digest]int64{},
 	}
 	for _, d := range []string{dir, filepath.Join(dir, fixDir), filepath.Join(dir, emptyDir)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -233,45 +235,88 @@ func (s *Store) publish(tmp string, r record) (Layer, error) {
 
 // Remove deletes a layer; a missing one is no error. Only gc calls it.
 func (s *Store) Remove(diffID digest.Digest) error {
-	_, err := s.RemoveStale(diffID, 0)
-	return err
+	_, rest, err := s.Detach(diffID, time.Time{})
+	if err != nil {
+		return err
+	}
+	return rest()
 }
 
-// RemoveStale is Remove for a layer that this process neither made, nor found when it was to make it, less than age ago. It
-// tells whether the layer is gone.
-func (s *Store) RemoveStale(diffID digest.Digest, age time.Duration) (bool, error) {
+// Detach takes a layer away at once, unless this process made it, or found it when it was to make it, at that time (if not zero) or
+// later; gone tells. rest, to be called if it is gone, deletes its files, which takes longer.
+func (s *Store) Detach(diffID digest.Digest, since time.Time) (gone bool, rest func() error, err error) {
 	if err := valid(diffID); err != nil {
-		return false, err
-	}
-	s.mu.Lock()
-	at, ok := s.fresh[diffID]
-	s.mu.Unlock()
-	if ok && time.Since(at) < age {
-		return false, nil
+		return false, nil, err
 	}
 	tmp, err := os.MkdirTemp(s.dir, files.TempPrefix+"removed-")
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	s.mu.Lock()
-	if at, ok := s.fresh[diffID]; ok && time.Since(at) < age {
-		s.mu.Unlock()
-		return false, os.Remove(tmp)
+	defer s.mu.Unlock()
+	if at, ok := s.fresh[diffID]; ok && !since.IsZero() && !at.Before(since) {
+		return false, nil, os.Remove(tmp)
 	}
 	delete(s.known, diffID)
 	delete(s.fresh, diffID)
+	delete(s.disk, diffID)
 	clear(s.chains)
-	err = os.Rename(s.path(diffID), filepath.Join(tmp, "layer"))
-	cleared := s.marks.Clear(diffID.Encoded())
-	s.mu.Unlock()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(s.path(diffID), filepath.Join(tmp, "layer")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		os.Remove(tmp)
-		return false, err
+		return false, nil, err
 	}
-	if err := removeAll(tmp); err != nil {
-		return true, fmt.Errorf("cannot remove layer %s: %w", diffID, err)
+	if err := s.marks.Clear(diffID.Encoded()); err != nil {
+		return true, nil, err
 	}
-	return true, cleared
+	return true, func() error {
+		if err := removeAll(tmp); err != nil {
+			return fmt.Errorf("cannot remove layer %s: %w", diffID, err)
+		}
+		return nil
+	}, nil
+}
+
+// Claim is Get for one who would make the layer if it weren't there: from then on Detach spares it.
+func (s *Store) Claim(diffID digest.Digest) (Layer, error) {
+	s.mu.Lock()
+	s.fresh[diffID] = time.Now()
+	s.mu.Unlock()
+	return s.Get(diffID)
+}
+
+// Disk is what a layer's folder takes on the disk, in bytes as du counts them; 0 if it is not there.
+func (s *Store) Disk(diffID digest.Digest) (int64, error) {
+	s.mu.Lock()
+	n, known := s.disk[diffID]
+	s.mu.Unlock()
+	if known {
+		return n, nil
+	}
+	n, err := files.Usage(s.path(diffID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.known[diffID]; ok {
+		s.disk[diffID] = n
+	}
+	return n, nil
+}
+
+// DiskOfFixes is the same for what lies beside the layers.
+func (s *Store) DiskOfFixes() (sum int64, err error) {
+	for _, sub := range []string{fixDir, emptyDir, markDir} {
+		n, err := files.Usage(filepath.Join(s.dir, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return sum, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // Walk calls f for each layer.

@@ -69,14 +69,14 @@ func (a *arrival) run(ctx context.Context) error {
 
 // writer opens the blob's arrival; nil if the blob is in the store.
 func (a *arrival) writer(ctx context.Context) (*blob.Writer, error) {
-	if size, err := a.s.store.Blobs.Size(a.desc.Digest); err == nil && size == a.desc.Size {
+	if size, err := a.s.store.Blobs.Claim(a.desc.Digest); err == nil && size == a.desc.Size {
 		return nil, nil
 	}
 	w, err := a.s.store.Blobs.Writer(ctx, a.desc.Digest)
 	if err != nil {
 		return nil, err
 	}
-	if size, err := a.s.store.Blobs.Size(a.desc.Digest); err == nil && size == a.desc.Size {
+	if size, err := a.s.store.Blobs.Claim(a.desc.Digest); err == nil && size == a.desc.Size {
 		w.Close()
 		return nil, nil
 	}
@@ -95,7 +95,7 @@ func (a *arrival) unpackStored(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l, err := a.s.store.Layers.Get(want); err == nil {
+	if l, err := a.s.store.Layers.Claim(want); err == nil {
 		trace.Step(ctx, "image", "have", "layer", want.String())
 		a.sink.Status(a.id, "Already exists")
 		return a.record(l)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -69,10 +70,12 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 		return nil, err
 	}
 	old, _ := s.store.Get(reference.FamiliarString(ref))
+	done := s.store.Arrive()
+	defer done()
 	j := &job{s: s, repo: repo, ref: ref, sink: p}
 	if err := j.fetch(ctx, data, target, platform); err != nil {
-		j.discard(err)
-		return nil, err
+		done()
+		return nil, j.discard(err)
 	}
 	if isIndex(target.MediaType) {
 		target.Platform = platform // which of the index's manifests the name is to mean here
@@ -80,8 +83,8 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 	trace.Step(ctx, "image", "name", "image", reference.FamiliarString(ref))
 	img, err := s.store.PutManifest(target, ref)
 	if err != nil {
-		j.discard(err)
-		return nil, err
+		done()
+		return nil, j.discard(err)
 	}
 	p.Status("", "Digest: "+target.Digest.String())
 	status := "Downloaded newer image for "
@@ -140,6 +143,7 @@ func (j *job) fetch(ctx context.Context, data []byte, target ocispec.Descriptor,
 
 // manifest gets the chosen entry of an index, from the store if it is there.
 func (j *job) manifest(ctx context.Context, d *ocispec.Descriptor) ([]byte, error) {
+	j.s.store.Blobs.Claim(d.Digest)
 	if data, err := j.s.store.Blobs.Bytes(d.Digest); err == nil {
 		return data, nil
 	}
@@ -156,7 +160,7 @@ func (j *job) manifest(ctx context.Context, d *ocispec.Descriptor) ([]byte, erro
 
 // put stores a small blob under its (verified) digest.
 func (j *job) put(d ocispec.Descriptor, data []byte) error {
-	if _, err := j.s.store.Blobs.Size(d.Digest); err == nil {
+	if _, err := j.s.store.Blobs.Claim(d.Digest); err == nil {
 		return nil
 	}
 	w, err := j.s.store.Blobs.Writer(context.Background(), d.Digest)
@@ -250,6 +254,7 @@ func (j *job) twins(context.Context) error {
 // fetchConfig gets and checks the config.
 func (j *job) fetchConfig(ctx context.Context, platform *ocispec.Platform) error {
 	d := j.doc.Config
+	j.s.store.Blobs.Claim(d.Digest)
 	data, err := j.s.store.Blobs.Bytes(d.Digest)
 	if err != nil {
 		trace.Step(ctx, "image", "download", "config", d.Digest.String())
@@ -293,31 +298,23 @@ func (j *job) fetchConfig(ctx context.Context, platform *ocispec.Platform) error
 }
 
 // discard removes what a pull that can't succeed brought in, so that a full disk is not full because
-// of it. What a cancelled or cut pull brought stays, for the next one to go on with; so does what others use.
-func (j *job) discard(cause error) {
+// of it. What a cancelled or cut pull brought stays, for the next one to go on with; so does what others use. It returns cause.
+func (j *job) discard(cause error) error {
 	if !errors.Is(cause, unix.ENOSPC) && !errors.Is(cause, errDamaged) && !errdefs.IsInvalidArgument(cause) {
-		return
+		return cause
 	}
-	used := map[digest.Digest]bool{}
-	for _, img := range j.s.store.List() {
-		used[img.ID], used[img.Target.Digest], used[img.Manifest.Digest] = true, true, true
-		for _, l := range img.Layers {
-			used[l.DiffID], used[l.Blob] = true, true
-		}
-	}
-	for _, d := range j.layers {
-		if !used[d] {
-			j.s.store.Layers.Remove(d)
-		}
-	}
+	err := j.s.store.Discard(append(j.layers, j.made...)...)
 	for _, d := range j.made {
-		if used[d] || j.s.flights.flying(d) {
+		if j.s.flights.flying(d) {
 			continue
 		}
-		j.s.store.Blobs.Remove(d)
-		if w, err := j.s.store.Blobs.Writer(context.Background(), d); err == nil {
+		if w, werr := j.s.store.Blobs.Writer(context.Background(), d); werr == nil {
 			w.Reset()
 			w.Close()
 		}
 	}
+	if err != nil {
+		return fmt.Errorf("%w; and cannot remove what came: %v", cause, err)
+	}
+	return cause
 }

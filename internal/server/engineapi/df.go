@@ -1,7 +1,6 @@
 package engineapi
 
 import (
-	"context"
 	"net/http"
 	"slices"
 
@@ -10,10 +9,11 @@ import (
 	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
+	"github.com/opencontainers/go-digest"
 
 	"tare/internal/base/fault"
-	"tare/internal/base/filter"
 	enginecontainer "tare/internal/engine/container"
+	"tare/internal/image"
 )
 
 // diskDoor adds up what the data root holds.
@@ -21,7 +21,7 @@ type diskDoor struct {
 	containers containerLister
 	images     imageStore
 	volumes    interface {
-		List(f filter.Args) ([]*volume.Volume, error)
+		Usage() ([]*volume.Volume, error)
 	}
 	cache interface {
 		Cache() ([]buildtypes.CacheRecord, error)
@@ -42,7 +42,7 @@ func (d diskDoor) usage(w http.ResponseWriter, r *http.Request) error {
 			return fault.Invalid("unknown object type: %s", t)
 		}
 	}
-	list, err := d.containers.List(r.Context(), enginecontainer.ListOptions{All: true, Size: true})
+	list, err := d.containers.List(r.Context(), enginecontainer.ListOptions{All: true, Size: true, Disk: true})
 	if err != nil {
 		return err
 	}
@@ -51,10 +51,14 @@ func (d diskDoor) usage(w http.ResponseWriter, r *http.Request) error {
 		u.ContainerUsage = containerUsage(list)
 	}
 	if want(system.ImageObject) {
-		u.ImageUsage = imageUsage(d.images.List(), list)
+		disk, err := d.images.Disk()
+		if err != nil {
+			return err
+		}
+		u.ImageUsage = imageUsage(d.images.List(), disk, list)
 	}
 	if want(system.VolumeObject) {
-		if u.VolumeUsage, err = volumeUsage(r.Context(), d.volumes, list); err != nil {
+		if u.VolumeUsage, err = volumeUsage(d.volumes, list); err != nil {
 			return err
 		}
 	}
@@ -102,47 +106,42 @@ func containerUsage(list []container.Summary) *container.DiskUsage {
 	return u
 }
 
-// imageUsage counts a layer once, however many images share it. An image is active if a container, running or not, has it.
-func imageUsage(images []*imageRecord, list []container.Summary) *imagetypes.DiskUsage {
+// imageUsage counts what lies on the disk, a layer once, however many images share it. An image is active if a container, running or
+// not, has it. What only the build cache holds is the cache's.
+func imageUsage(images []*imageRecord, disk image.Disk, list []container.Summary) *imagetypes.DiskUsage {
 	users := map[string]int64{}
 	for _, c := range list {
 		users[c.ImageID]++
 	}
 	shared := sharing(images)
-	sizes := map[string]int64{}
-	kept := map[string]int64{}
-	u := &imagetypes.DiskUsage{TotalCount: int64(len(images)), Items: []imagetypes.Summary{}}
+	u := &imagetypes.DiskUsage{TotalCount: int64(len(images)), Items: []imagetypes.Summary{}, TotalSize: disk.Total}
+	for _, n := range disk.Cached {
+		u.TotalSize -= n
+	}
+	kept := map[digest.Digest]int64{}
 	for _, img := range images {
 		n := users[img.ID.String()]
 		if n > 0 {
 			u.ActiveCount++
-		}
-		for _, l := range img.Layers {
-			sizes[l.DiffID.String()] = l.Size
-			if n > 0 {
-				kept[l.DiffID.String()] = l.Size
+			for _, l := range img.Layers {
+				kept[l.DiffID] = disk.Layers[l.DiffID]
 			}
 		}
 		s := summary(img)
 		s.Containers, s.SharedSize = n, shared.of(img)
 		u.Items = append(u.Items, s)
 	}
-	u.TotalSize = total(sizes)
-	u.Reclaimable = u.TotalSize - total(kept)
+	u.Reclaimable = u.TotalSize
+	for _, n := range kept {
+		u.Reclaimable -= n
+	}
 	return u
 }
 
-func total(sizes map[string]int64) (sum int64) {
-	for _, n := range sizes {
-		sum += n
-	}
-	return sum
-}
-
-func volumeUsage(ctx context.Context, s interface {
-	List(f filter.Args) ([]*volume.Volume, error)
+func volumeUsage(s interface {
+	Usage() ([]*volume.Volume, error)
 }, list []container.Summary) (*volume.DiskUsage, error) {
-	volumes, err := s.List(nil)
+	volumes, err := s.Usage()
 	if err != nil {
 		return nil, err
 	}
@@ -156,23 +155,14 @@ func volumeUsage(ctx context.Context, s interface {
 	}
 	u := &volume.DiskUsage{TotalCount: int64(len(volumes)), Items: []volume.Volume{}}
 	for _, v := range volumes {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		item := *v
-		size := int64(-1)
-		if v.UsageData != nil {
-			size = v.UsageData.Size
-		} else if n, err := treeSize(v.Mountpoint); err == nil {
-			size = n
-		}
-		item.UsageData = &volume.UsageData{Size: size, RefCount: users[v.Name]}
+		item.UsageData = &volume.UsageData{Size: v.UsageData.Size, RefCount: users[v.Name]}
 		u.Items = append(u.Items, item)
-		u.TotalSize += max(size, 0)
+		u.TotalSize += item.UsageData.Size
 		if users[v.Name] > 0 {
 			u.ActiveCount++
 		} else {
-			u.Reclaimable += max(size, 0)
+			u.Reclaimable += item.UsageData.Size
 		}
 	}
 	return u, nil

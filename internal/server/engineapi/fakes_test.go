@@ -211,6 +211,9 @@ func (f *fakeImages) List() []*image.Image {
 	dangling := &image.Image{ID: digest.FromString("other"), Size: 60, Created: time.Unix(2000, 0), Layers: fakeImage.Layers[:1]}
 	return []*image.Image{dangling, fakeImage}
 }
+func (f *fakeImages) Disk() (image.Disk, error) {
+	return image.Disk{Layers: map[digest.Digest]int64{fakeImage.Layers[0].DiffID: 60, fakeImage.Layers[1].DiffID: 40}, Total: 100}, nil
+}
 func (f *fakeImages) Lower(*image.Image) ([]string, error) { return []string{"/l2", "/l1"}, nil }
 func (f *fakeImages) Tag(ref string, name reference.NamedTagged) error {
 	f.calls = append(f.calls, "tag "+ref+" "+name.String())
@@ -324,6 +327,9 @@ func (fakeVolumes) Get(name string) (*volume.Volume, error) {
 }
 func (fakeVolumes) List(filter.Args) ([]*volume.Volume, error) {
 	return []*volume.Volume{{Name: "v", Mountpoint: "/nonexistent"}}, nil
+}
+func (fakeVolumes) Usage() ([]*volume.Volume, error) {
+	return []*volume.Volume{{Name: "data", Driver: "local", UsageData: &volume.UsageData{Size: 5}}}, nil
 }
 func (fakeVolumes) Remove(context.Context, string, bool) error                   { return nil }
 func (fakeVolumes) Prune(context.Context, filter.Args) ([]string, uint64, error) { return nil, 0, nil }

@@ -31,6 +31,7 @@ type imageStore interface {
 	Tag(ref string, name reference.NamedTagged) error
 	Remove(ref string, force, pruneParents bool) ([]image.Removed, error)
 	Prune(f filter.Args) ([]image.Removed, int64, error)
+	Disk() (image.Disk, error)
 }
 
 type imageDoor struct {

@@ -12,6 +12,7 @@ import (
 
 // volumeService is what the door of volumes opens to.
 type volumeService interface {
+	Usage() ([]*volume.Volume, error)
 	Create(ctx context.Context, req volume.CreateRequest) (*volume.Volume, error)
 	Get(name string) (*volume.Volume, error)
 	List(f filter.Args) ([]*volume.Volume, error)

@@ -2,6 +2,7 @@ package single
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,7 +28,12 @@ func TestLock(t *testing.T) {
 
 func TestPidFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "tared.pid")
-	for _, old := range []string{"", "nonsense", "1", "999999999"} { // pid 1 lives, but is no engine
+	zombie := exec.Command("true") // an engine that was killed and not waited for yet
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Wait()
+	for _, old := range []string{"", "nonsense", "1", "999999999", strconv.Itoa(zombie.Process.Pid)} {
 		if old != "" {
 			os.WriteFile(path, []byte(old), 0o644)
 		}
@@ -37,5 +43,14 @@ func TestPidFile(t *testing.T) {
 		if data, _ := os.ReadFile(path); string(data) != strconv.Itoa(os.Getpid()) {
 			t.Errorf("the file has %q", data)
 		}
+	}
+	RemovePidFile(path)
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file stays")
+	}
+	os.WriteFile(path, []byte("1"), 0o644)
+	RemovePidFile(path)
+	if _, err := os.Stat(path); err != nil {
+		t.Error("another engine's file was removed")
 	}
 }
