@@ -36,7 +36,7 @@ func (d buildDoor) build(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	http.NewResponseController(w).EnableFullDuplex()
+	defer fullDuplex(w, r)()
 	out := newLines(w)
 	if !req.Quiet {
 		id, err := d.s.Build(r.Context(), req, out)

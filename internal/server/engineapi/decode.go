@@ -52,6 +52,16 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, required bool) erro
 	return nil
 }
 
+// fullDuplex lets the answer begin before the body has ended. What it returns is to be called at the handler's end: it
+// reads a rest that is not long, since a connection closed with a rest unread takes the answer with it.
+func fullDuplex(w http.ResponseWriter, r *http.Request) (end func()) {
+	http.NewResponseController(w).EnableFullDuplex()
+	return func() { io.CopyN(io.Discard, r.Body, maxRest) }
+}
+
+// maxRest is what net/http itself reads of a body that a handler did not want, in bytes.
+const maxRest = 256 << 10
+
 func checkJSONType(ct string) error {
 	if ct == "" {
 		return nil

@@ -119,7 +119,7 @@ func (d transferDoor) importImage(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	http.NewResponseController(w).EnableFullDuplex()
+	defer fullDuplex(w, r)()
 	body, out := io.Reader(r.Body), newLines(w)
 	switch src := r.FormValue("fromSrc"); src {
 	case "":
@@ -239,7 +239,7 @@ func (d transferDoor) load(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	http.NewResponseController(w).EnableFullDuplex()
+	defer fullDuplex(w, r)()
 	out := newLines(w)
 	sink := out.sink
 	if boolean(r, "quiet") {
