@@ -64,6 +64,8 @@ type Manager struct {
 	etc     *etc
 	wiring  *wiring
 
+	opened bool // Open came to its end, so the registry is whole
+
 	making sync.Mutex // one network is made or removed at a time
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -68,12 +69,16 @@ func Open(ctx context.Context, cfg Config, live map[string]int, bus *event.Bus) 
 		if err := m.rules.rewrite(nil); err != nil {
 			return nil, err
 		}
+		if err := m.rules.fw.Beside(); err != nil {
+			slog.Warn("another engine's firewall may drop our containers' packets", "error", err)
+		}
 	} else if err := deleteTable(cfg.Instance); err != nil {
 		return nil, err
 	}
 	if err := m.bridges.ensureBuiltin(); err != nil {
 		return nil, err
 	}
+	m.opened = true
 	return m, nil
 }
 
@@ -110,7 +115,8 @@ func deleteTable(instance string) error {
 	return t.Delete()
 }
 
-// Close stops DNS servers and lets go of sockets; interfaces and rules of live containers stay.
+// Close stops DNS servers and lets go of sockets; interfaces and rules of live containers stay. Without any,
+// the firewall's rules go.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	if m.closed {
@@ -118,6 +124,7 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
+	opened := m.opened
 	boxes := m.sandboxes
 	m.sandboxes = map[string]*sandbox{}
 	m.mu.Unlock()
@@ -132,6 +139,9 @@ func (m *Manager) Close() error {
 	}
 	var errs []error
 	if m.rules != nil {
+		if opened && len(boxes) == 0 && m.rules.on() {
+			errs = append(errs, m.rules.fw.Delete())
+		}
 		errs = append(errs, m.rules.close())
 	}
 	if m.links != nil {

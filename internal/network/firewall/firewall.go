@@ -12,8 +12,8 @@
 //	            to our bridges: replies and published ports accept, the rest drop
 //	postrouting from a subnet to the outside: masquerade · to a published port from a subnet or from 127/8: masquerade
 //
-// Nothing here touches a table that is not ours. Another engine's rules (a FORWARD chain whose policy is
-// drop, say) still apply after ours: an accept ends only our own chain.
+// Nothing here touches a table that is not ours, but for one rule in the chain that Docker leaves to others (Beside).
+// Other rules still apply after ours: an accept ends only our own chain.
 package firewall
 
 import (
@@ -50,6 +50,7 @@ type Table struct {
 	mu    sync.Mutex // one batch at a time
 	conn  *nftables.Conn
 	table *nftables.Table
+	watch *netlink.Conn // nil before Beside and after Close
 
 	bridges, same, internal, nets, masq, ports, addrPorts *nftables.Set
 }
@@ -87,7 +88,12 @@ func Open(name string) (*Table, error) {
 func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.conn.CloseLasting()
+	var err error
+	if t.watch != nil {
+		err = t.watch.Close()
+		t.watch = nil
+	}
+	return errors.Join(err, t.conn.CloseLasting())
 }
 
 // Reset replaces the table's content in one transaction. Tracked connections keep their translation.
@@ -154,10 +160,13 @@ func (t *Table) RemovePorts(ports []Publish) error {
 	return t.flush("withdraw ports from nft table")
 }
 
-// Delete removes the table; a missing one is no error.
+// Delete removes the table, and what Beside wrote; a missing one is no error.
 func (t *Table) Delete() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.dismiss(); err != nil {
+		return err
+	}
 	t.conn.AddTable(t.table)
 	t.conn.DelTable(t.table)
 	return t.flush("delete nft table")
@@ -263,7 +272,8 @@ func (t *Table) rules() {
 	pre := t.chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
 	out := t.chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, *nftables.ChainPriorityNATDest)
 	raw := t.chain("raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
-	forward := t.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
+	// one before everybody else's filters, which may ask for the mark
+	forward := t.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter-1)
 	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
 
 	dnat := []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1, RegProtoMin: reg01}}
@@ -276,12 +286,13 @@ func (t *Table) rules() {
 
 	t.rule(raw, in(t.bridges), ip4(), firstByte(daddrOffset, 127), verdict(expr.VerdictDrop))
 
-	t.rule(forward, inOut(t.same), verdict(expr.VerdictAccept))
+	t.rule(forward, inOut(t.same), pass())
 	t.rule(forward, in(t.internal), verdict(expr.VerdictDrop))
 	t.rule(forward, outTo(t.internal, false), verdict(expr.VerdictDrop))
-	t.rule(forward, outTo(t.bridges, false), ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))
-	t.rule(forward, outTo(t.bridges, false), translated(), verdict(expr.VerdictAccept))
+	t.rule(forward, outTo(t.bridges, false), ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), pass())
+	t.rule(forward, outTo(t.bridges, false), translated(), pass())
 	t.rule(forward, outTo(t.bridges, false), verdict(expr.VerdictDrop))
+	t.rule(forward, in(t.bridges), toNoBridge(), pass())
 
 	masquerade := []expr.Any{&expr.Masq{}}
 	t.rule(post, outTo(t.bridges, true), ip4(), saddrIn(t.masq), masquerade)
