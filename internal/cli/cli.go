@@ -1,6 +1,9 @@
 // Package cli is the command line `tare`: flags in, Engine API call, table out.
 // Each command is one file in the package of its group (container, image,
 // network, volume, system); commands.go lists them all.
+//
+// What a script can see is Docker's: output, exit codes, and the words of errors.
+// 125 is the exit code of a command line that can't be read and of containers that can't be made.
 package cli
 
 import (
@@ -11,6 +14,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -23,14 +27,41 @@ func Main(args []string, version string) int {
 	env := &command.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version}
 	root := newRoot(env, args)
 	root.SetArgs(args)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	cmd, err := root.ExecuteContextC(ctx)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	env.Interrupts = make(chan os.Signal, 1)
+	signal.Notify(env.Interrupts, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go interrupt(env.Interrupts, cancel)
+	err := root.ExecuteContext(ctx)
+	var by *interrupted
+	if errors.As(context.Cause(ctx), &by) && err != nil {
+		return by.code()
+	}
 	if err != nil {
-		report(env, cmd, err)
+		report(env, err)
 	}
 	return command.ExitCode(err)
 }
+
+// grace is how long a command has to clean up after a signal.
+const grace = 2 * time.Second
+
+// interrupt cancels the command at the first signal, and ends the program if it does not obey.
+func interrupt(got <-chan os.Signal, cancel context.CancelCauseFunc) {
+	by := &interrupted{(<-got).(syscall.Signal)}
+	cancel(by)
+	select {
+	case <-got:
+	case <-time.After(grace):
+	}
+	os.Exit(by.code())
+}
+
+// interrupted says by which signal a command was ended.
+type interrupted struct{ signal syscall.Signal }
+
+func (i *interrupted) Error() string { return "ended by signal: " + i.signal.String() }
+func (i *interrupted) code() int     { return 128 + int(i.signal) }
 
 func newRoot(env *command.Env, args []string) *cobra.Command {
 	root := &cobra.Command{
@@ -44,40 +75,56 @@ func newRoot(env *command.Env, args []string) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			return fmt.Errorf("unknown command: tare %s\n\nRun 'tare --help' for more information", args[0])
+			return unknownCommand(cmd, args[0])
 		},
 		Args: cobra.ArbitraryArgs,
 	}
 	root.SetVersionTemplate("Tare version {{.Version}}\n")
+	root.SetHelpFunc(help)
+	root.SetUsageFunc(func(cmd *cobra.Command) error { help(cmd, nil); return nil })
+	root.SetHelpCommand(newHelp())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &command.ExitError{Code: 125, Message: err.Error() + "\n\n" + command.UsageHint(cmd)}
+	})
 	fs := root.Flags()
 	fs.StringVarP(&env.Host, "host", "H", "", "Engine to connect to (default: TARE_HOST, DOCKER_HOST, "+command.DefaultHost+")")
-	fs.BoolVarP(&env.Debug, "debug", "D", false, "Say more about failures")
-	fs.BoolP("version", "v", false, "Print the version and quit")
+	fs.StringVar(&env.ConfigDir, "config", "", "Folder of config.json (default: TARE_CONFIG, DOCKER_CONFIG, ~/.docker)")
+	fs.BoolVarP(&env.Debug, "debug", "D", false, "Print the requests that the engine gets, and how long each took")
+	env.TLS.Register(fs)
+	fs.BoolP("version", "v", false, "Print version information and quit")
+	addHelpFlag(root)
 	fs.SetInterspersed(false)
-	root.CompletionOptions.HiddenDefaultCmd = false
 	if !addOne(root, env, args) {
 		addCommands(root, env)
 	}
 	return root
 }
 
-// report prints an error in one line or a few: what failed, and what to do about it if we know.
-func report(env *command.Env, cmd *cobra.Command, err error) {
-	var exit *command.ExitError
-	msg := err.Error()
-	if errors.As(err, &exit) {
-		if exit.Message == "" {
-			return
-		}
-		fmt.Fprintln(env.Stderr, exit.Message)
-	} else {
-		fmt.Fprintln(env.Stderr, "Error:", strings.TrimPrefix(msg, "Error response from daemon: "))
+// unknownCommand tells so, and what may have been meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	msg := fmt.Sprintf("tare: unknown command: %s %s\n\n", cmd.CommandPath(), name)
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		msg += "Did you mean: " + strings.Join(near, ", ") + "\n\n"
 	}
-	host, _ := env.Endpoint()
+	return &command.ExitError{Code: 1, Message: msg + command.HelpHint(cmd)}
+}
+
+// report prints an error in Docker's words. What the engine said begins with "Error response from daemon: ".
+func report(env *command.Env, err error) {
+	var exit *command.ExitError
 	switch {
 	case client.IsErrConnectionFailed(err):
-		fmt.Fprintf(env.Stderr, "No engine answers on %s. Start one with `tared`, or name another with -H, TARE_HOST or DOCKER_HOST.\n", host)
-	case strings.HasPrefix(msg, "unknown flag"), strings.HasPrefix(msg, "unknown shorthand"), strings.Contains(msg, "arg(s)"):
-		fmt.Fprintf(env.Stderr, "\nUsage:  %s\n\nRun '%s --help' for more information\n", cmd.UseLine(), cmd.CommandPath())
+		fmt.Fprintln(env.Stderr, command.NoEngine(env))
+		if env.Debug {
+			fmt.Fprintln(env.Stderr, err)
+		}
+	case errors.As(err, &exit):
+		if exit.Message != "" {
+			fmt.Fprintln(env.Stderr, exit.Message)
+		}
+	case errors.Is(err, context.Canceled):
+	default:
+		fmt.Fprintln(env.Stderr, err)
 	}
 }

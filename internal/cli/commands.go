@@ -45,13 +45,20 @@ func addCommands(root *cobra.Command, env *command.Env) {
 func add(to *cobra.Command, env *command.Env, members ...constructor) {
 	for _, m := range members {
 		cmd := m(env)
-		cmd.Flags().Bool("help", false, "Print usage") // without a short form: -h is run's --hostname
+		addHelpFlag(cmd)
 		to.AddCommand(cmd)
 	}
 }
 
 func group(root *cobra.Command, env *command.Env, name, short string, members []constructor) {
-	g := &cobra.Command{Use: name, Short: short, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	g := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		cmd.SetOut(env.Stderr)
+		return cmd.Help()
+	}}
+	addHelpFlag(g)
 	add(g, env, members...)
 	root.AddCommand(g)
 }

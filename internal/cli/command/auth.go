@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -37,19 +38,21 @@ type authEntry struct {
 	IdentityToken string `json:"identitytoken,omitempty"`
 }
 
-// Config reads TARE_CONFIG's, DOCKER_CONFIG's or ~/.docker's config.json; a missing one is empty.
+// configDir is the folder of config.json: --config, TARE_CONFIG, DOCKER_CONFIG, ~/.docker.
+func (e *Env) configDir() string {
+	if dir := cmp.Or(e.ConfigDir, os.Getenv("TARE_CONFIG"), os.Getenv("DOCKER_CONFIG")); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/root"
+	}
+	return filepath.Join(home, ".docker")
+}
+
+// Config reads config.json; a missing one is empty.
 func (e *Env) Config() (*ConfigFile, error) {
-	dir := os.Getenv("TARE_CONFIG")
-	if dir == "" {
-		dir = os.Getenv("DOCKER_CONFIG")
-	}
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return nil, fmt.Errorf("cannot find config.json: %w", err)
-		}
-		dir = filepath.Join(home, ".docker")
-	}
+	dir := e.configDir()
 	c := &ConfigFile{path: filepath.Join(dir, "config.json"), all: map[string]json.RawMessage{}, Auths: map[string]authEntry{}}
 	data, err := os.ReadFile(c.path)
 	if errors.Is(err, fs.ErrNotExist) {

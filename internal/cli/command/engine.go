@@ -19,6 +19,13 @@ const engineStart = 15 * time.Second
 // engineLog is where an engine that this program started writes its messages.
 const engineLog = "/var/log/tared.log"
 
+// NoEngine is what to say when nobody answers.
+func NoEngine(e *Env) string {
+	host, _ := e.Endpoint()
+	return fmt.Sprintf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?\n"+
+		"Start an engine there with `tared --host %s`, or name another with -H, TARE_HOST or DOCKER_HOST.", host, host)
+}
+
 // ensureEngine starts `tared` if nothing listens on host and this user may.
 func (e *Env) ensureEngine(ctx context.Context, host string) error {
 	path, ok := strings.CutPrefix(host, "unix://")

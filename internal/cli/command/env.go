@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"os/signal"
 
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
 	"golang.org/x/term"
 )
@@ -26,12 +27,26 @@ type Env struct {
 
 	// Host is the --host flag, "" if it was not given.
 	Host string
-	// Debug prints more about failures.
+	// ConfigDir is the --config flag, "" if it was not given.
+	ConfigDir string
+	// TLS is the --tls flags.
+	TLS TLS
+	// Debug prints the requests that the engine gets.
 	Debug bool
 	// Version of this program.
 	Version string
 
+	// Interrupts is what ends the program: the signals that it got.
+	Interrupts chan os.Signal
+
 	client *client.Client
+}
+
+// TakeSignals says that from now on signals are not for this program but for a container.
+func (e *Env) TakeSignals() {
+	if e.Interrupts != nil {
+		signal.Stop(e.Interrupts)
+	}
 }
 
 // Out is where results go.
@@ -64,9 +79,13 @@ func (e *Env) Client(ctx context.Context) (*client.Client, error) {
 		return e.client, nil
 	}
 	host, byDefault := e.Endpoint()
-	opts := []client.Opt{client.WithHost(host), client.WithUserAgent("tare/" + e.Version), client.WithAPIVersionFromEnv()}
-	if certs := os.Getenv("DOCKER_CERT_PATH"); certs != "" && os.Getenv("DOCKER_TLS_VERIFY") != "" {
-		opts = append(opts, client.WithTLSClientConfig(filepath.Join(certs, "ca.pem"), filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")))
+	opts, err := e.TLS.options(e.configDir())
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, client.WithHost(host), client.WithUserAgent("tare/"+e.Version), client.WithAPIVersionFromEnv())
+	if e.Debug {
+		opts = append(opts, e.trace()...)
 	}
 	c, err := client.New(opts...)
 	if err != nil {
@@ -92,11 +111,14 @@ func (e *ExitError) Error() string { return e.Message }
 // ExitCode is the program's exit code for err: 0, the code that err carries, or 1.
 func ExitCode(err error) int {
 	var exit *ExitError
+	var told *jsonstream.Error // of a build: the code of the RUN that failed
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
 		return exit.Code
+	case errors.As(err, &told) && told.Code > 0 && told.Code < 256:
+		return told.Code
 	}
 	return 1
 }

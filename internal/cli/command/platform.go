@@ -18,7 +18,7 @@ func ParsePlatform(s string) (*ocispec.Platform, error) {
 	case 3:
 		p.OS, p.Architecture, p.Variant = parts[0], parts[1], parts[2]
 	default:
-		return nil, fmt.Errorf("%q is no platform: want os/arch or os/arch/variant", s)
+		return nil, fmt.Errorf("error parsing specified platform: %q: cannot parse platform specifier: invalid argument", s)
 	}
 	return &p, nil
 }

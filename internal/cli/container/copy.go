@@ -25,7 +25,7 @@ func NewCopy(env *command.Env) *cobra.Command {
 	o.env = env
 	cmd := &cobra.Command{
 		Use:   "cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\ttare cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
-		Short: "Copy files/folders between a container and the local filesystem", Args: cobra.ExactArgs(2),
+		Short: "Copy files/folders between a container and the local filesystem", Args: command.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			srcCtr, src := splitContainer(args[0])
 			dstCtr, dst := splitContainer(args[1])

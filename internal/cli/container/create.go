@@ -14,11 +14,11 @@ func NewCreate(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create [OPTIONS] IMAGE [COMMAND] [ARG...]",
 		Short: "Create a new container",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := f.request(cmd.Flags(), args)
 			if err != nil {
-				return usage(err)
+				return failed(cmd, 125, err)
 			}
 			_, id, err := create(cmd.Context(), env, &f, req)
 			if err != nil {

@@ -15,9 +15,6 @@ func environment(env, files []string) ([]string, error) {
 	}
 	for _, e := range env {
 		name, _, withValue := strings.Cut(e, "=")
-		if name == "" {
-			return nil, fmt.Errorf("invalid environment variable: %s", e)
-		}
 		if !withValue {
 			v, ok := os.LookupEnv(name)
 			if !ok {
@@ -47,8 +44,11 @@ func linesOf(files []string, lookup func(string) (string, bool)) ([]string, erro
 				continue
 			}
 			key, _, withValue := strings.Cut(line, "=")
-			if key == "" || strings.ContainsAny(key, " \t") {
-				return nil, fmt.Errorf("%s:%d: invalid line %q: want KEY=VALUE", name, n, line)
+			switch {
+			case key == "":
+				return nil, fmt.Errorf("invalid env file (%s): line %d: no variable name on line '%s'", name, n, line)
+			case strings.ContainsAny(key, " \t"):
+				return nil, fmt.Errorf("invalid env file (%s): variable '%s' contains whitespaces", name, key)
 			}
 			if !withValue && lookup != nil {
 				v, ok := lookup(key)

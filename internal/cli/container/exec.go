@@ -2,8 +2,6 @@ package container
 
 import (
 	"context"
-	"errors"
-	"strings"
 
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -20,7 +18,7 @@ func NewExec(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
 		Short: "Execute a command in a running container",
-		Args:  cobra.MinimumNArgs(2),
+		Args:  command.MinArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if o.Env, err = environment(envFlags, envFiles); err != nil {
@@ -37,8 +35,8 @@ func NewExec(env *command.Env) *cobra.Command {
 	fs.SetInterspersed(false)
 	fs.BoolVarP(&detach, "detach", "d", false, "Detached mode: run command in the background")
 	fs.StringVar(&o.DetachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
-	list(fs, &envFlags, "env", "e", "Set environment variables")
-	list(fs, &envFiles, "env-file", "", "Read in a file of environment variables")
+	command.List(fs, &envFlags, "env", "e", "Set environment variables", checkVariable)
+	command.List(fs, &envFiles, "env-file", "", "Read in a file of environment variables")
 	fs.BoolVarP(&interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
 	fs.BoolVar(&o.Privileged, "privileged", false, "Give extended privileges to the command")
 	fs.BoolVarP(&o.TTY, "tty", "t", false, "Allocate a pseudo-TTY")
@@ -49,7 +47,7 @@ func NewExec(env *command.Env) *cobra.Command {
 
 func execute(ctx context.Context, env *command.Env, ref string, o client.ExecCreateOptions, detach bool) error {
 	if o.TTY && o.AttachStdin && !env.StdinTTY() {
-		return errors.New("the input device is not a TTY")
+		return errNoTerminal
 	}
 	c, err := env.Client(ctx)
 	if err != nil {
@@ -68,11 +66,11 @@ func execute(ctx context.Context, env *command.Env, ref string, o client.ExecCre
 	}
 	if detach {
 		_, err := c.ExecStart(ctx, made.ID, client.ExecStartOptions{Detach: true, TTY: o.TTY})
-		return execError(err)
+		return err
 	}
 	a, err := c.ExecAttach(ctx, made.ID, client.ExecAttachOptions{TTY: o.TTY, ConsoleSize: size})
 	if err != nil {
-		return execError(err)
+		return err
 	}
 	defer a.Close()
 	if o.TTY {
@@ -95,18 +93,4 @@ func execute(ctx context.Context, env *command.Env, ref string, o client.ExecCre
 		return &command.ExitError{Code: got.ExitCode}
 	}
 	return nil
-}
-
-func execError(err error) error {
-	if err == nil {
-		return nil
-	}
-	code := 1
-	switch msg := err.Error(); {
-	case strings.Contains(msg, "executable file not found"):
-		code = 127
-	case strings.Contains(msg, "permission denied"):
-		code = 126
-	}
-	return &command.ExitError{Code: code, Message: "tare: " + err.Error()}
 }

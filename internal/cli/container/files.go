@@ -1,7 +1,6 @@
 package container
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -17,7 +16,7 @@ import (
 func NewDiff(env *command.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: "diff CONTAINER", Short: "Inspect changes to files or directories on a container's filesystem", Args: cobra.ExactArgs(1),
+		Use: "diff CONTAINER", Short: "Inspect changes to files or directories on a container's filesystem", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -43,7 +42,7 @@ func NewDiff(env *command.Env) *cobra.Command {
 func NewExport(env *command.Env) *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use: "export [OPTIONS] CONTAINER", Short: "Export a container's filesystem as a tar archive", Args: cobra.ExactArgs(1),
+		Use: "export [OPTIONS] CONTAINER", Short: "Export a container's filesystem as a tar archive", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -64,7 +63,7 @@ func NewCommit(env *command.Env) *cobra.Command {
 	var o client.ContainerCommitOptions
 	var pause bool
 	cmd := &cobra.Command{
-		Use: "commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]", Short: "Create a new image from a container's changes", Args: cobra.RangeArgs(1, 2),
+		Use: "commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]", Short: "Create a new image from a container's changes", Args: command.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				o.Reference = args[1]
@@ -89,7 +88,7 @@ func NewCommit(env *command.Env) *cobra.Command {
 	fs.SetInterspersed(false)
 	fs.StringVarP(&o.Author, "author", "a", "", `Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")`)
 	fs.StringVarP(&o.Comment, "message", "m", "", "Commit message")
-	list(fs, &o.Changes, "change", "c", "Apply Dockerfile instruction to the created image")
+	command.List(fs, &o.Changes, "change", "c", "Apply Dockerfile instruction to the created image")
 	fs.BoolVarP(&pause, "pause", "p", true, "Pause container during commit")
 	fs.BoolVar(&o.NoPause, "no-pause", false, "Disable pausing container during commit")
 	return cmd
@@ -100,14 +99,11 @@ func NewPrune(env *command.Env) *cobra.Command {
 	var force bool
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove all stopped containers", Args: cobra.NoArgs,
+		Use: "prune [OPTIONS]", Short: "Remove all stopped containers", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			if !force && !env.Confirm("This will remove all stopped containers.") {
-				return errors.New("container prune has been cancelled")
+				return nil
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -129,6 +125,6 @@ func NewPrune(env *command.Env) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=<timestamp>")`)
+	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "until=<timestamp>")`)
 	return cmd
 }

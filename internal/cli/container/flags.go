@@ -5,9 +5,13 @@
 package container
 
 import (
+	"time"
+
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/pflag"
+
+	"tare/internal/cli/command"
 )
 
 // flags are what `run` and `create` take to describe a container.
@@ -37,10 +41,10 @@ type flags struct {
 	dns, dnsSearch        []string
 	dnsOptions, addHost   []string
 	healthCmd             string
-	healthInterval        string
-	healthTimeout         string
-	healthStartPeriod     string
-	healthStartInterval   string
+	healthInterval        time.Duration
+	healthTimeout         time.Duration
+	healthStartPeriod     time.Duration
+	healthStartInterval   time.Duration
 	healthRetries         int
 	noHealthcheck         bool
 	logDriver             string
@@ -51,7 +55,7 @@ type flags struct {
 	capAdd, capDrop       []string
 	groupAdd, securityOpt []string
 	devices, deviceRules  []string
-	gpus                  string
+	gpus                  gpus
 	sysctls, storageOpts  []string
 	ulimits               []string
 	runtime, isolation    string
@@ -59,12 +63,12 @@ type flags struct {
 	userns, cgroupns      string
 	cgroupParent          string
 	oomScoreAdj           int
-	shmSize               bytes
-	memory, memorySwap    bytes
-	memoryReservation     bytes
-	kernelMemory          bytes
+	shmSize               command.Bytes
+	memory, memorySwap    command.Bytes
+	memoryReservation     command.Bytes
+	kernelMemory          command.Bytes
 	memorySwappiness      int64
-	cpus                  string
+	cpus                  cpus
 	cpuShares             int64
 	cpuPeriod, cpuQuota   int64
 	cpuRTPeriod           int64
@@ -79,37 +83,6 @@ type flags struct {
 	useAPISocket          bool
 }
 
-// bytes is a size flag: "512m", "1g", "-1" for unlimited.
-type bytes int64
-
-func (b *bytes) String() string {
-	if *b == 0 {
-		return "0"
-	}
-	return units.BytesSize(float64(*b))
-}
-func (b *bytes) Set(s string) error {
-	if s == "-1" {
-		*b = -1
-		return nil
-	}
-	n, err := units.RAMInBytes(s)
-	*b = bytes(n)
-	return err
-}
-func (b *bytes) Type() string { return "bytes" }
-
-// list registers a flag that may be repeated; its values are taken whole, commas included.
-func list(fs *pflag.FlagSet, p *[]string, name, short, usage string) {
-	fs.VarP((*listValue)(p), name, short, usage)
-}
-
-type listValue []string
-
-func (l *listValue) String() string     { return "" }
-func (l *listValue) Set(s string) error { *l = append(*l, s); return nil }
-func (l *listValue) Type() string       { return "list" }
-
 func (f *flags) register(fs *pflag.FlagSet) {
 	fs.SetInterspersed(false)
 	fs.StringVar(&f.name, "name", "", "Assign a name to the container")
@@ -118,71 +91,71 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the pull output")
 	fs.StringVar(&f.cidfile, "cidfile", "", "Write the container ID to the file")
 
-	list(fs, &f.attach, "attach", "a", "Attach to STDIN, STDOUT or STDERR")
+	command.List(fs, &f.attach, "attach", "a", "Attach to STDIN, STDOUT or STDERR", checkStream)
 	fs.BoolVarP(&f.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
 	fs.BoolVarP(&f.tty, "tty", "t", false, "Allocate a pseudo-TTY")
-	list(fs, &f.env, "env", "e", "Set environment variables")
-	list(fs, &f.envFile, "env-file", "", "Read in a file of environment variables")
-	list(fs, &f.labels, "label", "l", "Set meta data on a container")
-	list(fs, &f.labelFile, "label-file", "", "Read in a line delimited file of labels")
-	list(fs, &f.annotations, "annotation", "", "Add an annotation to the container (passed through to the OCI runtime)")
+	command.List(fs, &f.env, "env", "e", "Set environment variables", checkVariable)
+	command.List(fs, &f.envFile, "env-file", "", "Read in a file of environment variables")
+	command.List(fs, &f.labels, "label", "l", "Set meta data on a container", checkLabel)
+	command.List(fs, &f.labelFile, "label-file", "", "Read in a line delimited file of labels")
+	command.Map(fs, &f.annotations, "annotation", "", "Add an annotation to the container (passed through to the OCI runtime)")
 	fs.StringVarP(&f.hostname, "hostname", "h", "", "Container host name")
 	fs.StringVar(&f.domainname, "domainname", "", "Container NIS domain name")
 	fs.StringVarP(&f.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "Working directory inside the container")
 	fs.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
-	list(fs, &f.expose, "expose", "", "Expose a port or a range of ports")
-	list(fs, &f.publish, "publish", "p", "Publish a container's port(s) to the host")
+	command.List(fs, &f.expose, "expose", "", "Expose a port or a range of ports")
+	command.List(fs, &f.publish, "publish", "p", "Publish a container's port(s) to the host")
 	fs.BoolVarP(&f.publishAll, "publish-all", "P", false, "Publish all exposed ports to random ports")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 0, "Timeout (in seconds) to stop a container")
 
-	list(fs, &f.volumes, "volume", "v", "Bind mount a volume")
-	list(fs, &f.mounts, "mount", "", "Attach a filesystem mount to the container")
-	list(fs, &f.volumesFrom, "volumes-from", "", "Mount volumes from the specified container(s)")
-	list(fs, &f.tmpfs, "tmpfs", "", "Mount a tmpfs directory")
+	command.List(fs, &f.volumes, "volume", "v", "Bind mount a volume")
+	command.List(fs, &f.mounts, "mount", "", "Attach a filesystem mount to the container", checked(parseMount))
+	command.List(fs, &f.volumesFrom, "volumes-from", "", "Mount volumes from the specified container(s)")
+	command.List(fs, &f.tmpfs, "tmpfs", "", "Mount a tmpfs directory")
 	fs.StringVar(&f.volumeDriver, "volume-driver", "", "Optional volume driver for the container")
 
-	list(fs, &f.networks, "network", "", "Connect a container to a network")
-	list(fs, &f.networks, "net", "", "Connect a container to a network")
-	list(fs, &f.aliases, "network-alias", "", "Add network-scoped alias for the container")
-	list(fs, &f.aliases, "net-alias", "", "Add network-scoped alias for the container")
+	command.List(fs, &f.networks, "network", "", "Connect a container to a network", checkNetwork)
+	command.List(fs, &f.networks, "net", "", "Connect a container to a network", checkNetwork)
+	command.List(fs, &f.aliases, "network-alias", "", "Add network-scoped alias for the container")
+	command.List(fs, &f.aliases, "net-alias", "", "Add network-scoped alias for the container")
 	fs.StringVar(&f.ip, "ip", "", "IPv4 address (e.g., 172.30.100.104)")
 	fs.StringVar(&f.ip6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
 	fs.StringVar(&f.mac, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
-	list(fs, &f.linkLocalIPs, "link-local-ip", "", "Container IPv4/IPv6 link-local addresses")
-	list(fs, &f.links, "link", "", "Add link to another container")
-	list(fs, &f.dns, "dns", "", "Set custom DNS servers")
-	list(fs, &f.dnsSearch, "dns-search", "", "Set custom DNS search domains")
-	list(fs, &f.dnsOptions, "dns-option", "", "Set DNS options")
-	list(fs, &f.dnsOptions, "dns-opt", "", "Set DNS options")
-	list(fs, &f.addHost, "add-host", "", "Add a custom host-to-IP mapping (host:ip)")
+	command.List(fs, &f.linkLocalIPs, "link-local-ip", "", "Container IPv4/IPv6 link-local addresses")
+	command.List(fs, &f.links, "link", "", "Add link to another container")
+	command.List(fs, &f.dns, "dns", "", "Set custom DNS servers", checkDNS)
+	command.List(fs, &f.dnsSearch, "dns-search", "", "Set custom DNS search domains")
+	command.List(fs, &f.dnsOptions, "dns-option", "", "Set DNS options")
+	command.List(fs, &f.dnsOptions, "dns-opt", "", "Set DNS options")
+	command.List(fs, &f.addHost, "add-host", "", "Add a custom host-to-IP mapping (host:ip)", checked(parseHost))
 
 	fs.StringVar(&f.healthCmd, "health-cmd", "", "Command to run to check health")
-	fs.StringVar(&f.healthInterval, "health-interval", "", "Time between running the check (ms|s|m|h)")
-	fs.StringVar(&f.healthTimeout, "health-timeout", "", "Maximum time to allow one check to run (ms|s|m|h)")
-	fs.StringVar(&f.healthStartPeriod, "health-start-period", "", "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)")
-	fs.StringVar(&f.healthStartInterval, "health-start-interval", "", "Time between running the check during the start period (ms|s|m|h)")
+	fs.DurationVar(&f.healthInterval, "health-interval", 0, "Time between running the check (ms|s|m|h)")
+	fs.DurationVar(&f.healthTimeout, "health-timeout", 0, "Maximum time to allow one check to run (ms|s|m|h)")
+	fs.DurationVar(&f.healthStartPeriod, "health-start-period", 0, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)")
+	fs.DurationVar(&f.healthStartInterval, "health-start-interval", 0, "Time between running the check during the start period (ms|s|m|h)")
 	fs.IntVar(&f.healthRetries, "health-retries", 0, "Consecutive failures needed to report unhealthy")
 	fs.BoolVar(&f.noHealthcheck, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 
 	fs.StringVar(&f.logDriver, "log-driver", "", "Logging driver for the container")
-	list(fs, &f.logOpts, "log-opt", "", "Log driver options")
+	command.List(fs, &f.logOpts, "log-opt", "", "Log driver options")
 	fs.StringVar(&f.restart, "restart", string(container.RestartPolicyDisabled), "Restart policy to apply when a container exits")
 	fs.BoolVar(&f.rm, "rm", false, "Automatically remove the container and its associated anonymous volumes when it exits")
 	fs.BoolVar(&f.init, "init", false, "Run an init inside the container that forwards signals and reaps processes")
 	fs.BoolVar(&f.privileged, "privileged", false, "Give extended privileges to this container")
 	fs.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
-	list(fs, &f.capAdd, "cap-add", "", "Add Linux capabilities")
-	list(fs, &f.capDrop, "cap-drop", "", "Drop Linux capabilities")
-	list(fs, &f.groupAdd, "group-add", "", "Add additional groups to join")
-	list(fs, &f.securityOpt, "security-opt", "", "Security Options")
-	list(fs, &f.devices, "device", "", "Add a host device to the container")
-	list(fs, &f.deviceRules, "device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list")
-	fs.StringVar(&f.gpus, "gpus", "", "GPU devices to add to the container ('all' to pass all GPUs)")
-	list(fs, &f.sysctls, "sysctl", "", "Sysctl options")
-	list(fs, &f.storageOpts, "storage-opt", "", "Storage driver options for the container")
-	list(fs, &f.ulimits, "ulimit", "", "Ulimit options")
+	command.List(fs, &f.capAdd, "cap-add", "", "Add Linux capabilities")
+	command.List(fs, &f.capDrop, "cap-drop", "", "Drop Linux capabilities")
+	command.List(fs, &f.groupAdd, "group-add", "", "Add additional groups to join")
+	command.List(fs, &f.securityOpt, "security-opt", "", "Security Options")
+	command.List(fs, &f.devices, "device", "", "Add a host device to the container")
+	command.List(fs, &f.deviceRules, "device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list", checkDeviceRule)
+	fs.Var(&f.gpus, "gpus", "GPU devices to add to the container ('all' to pass all GPUs)")
+	command.Map(fs, &f.sysctls, "sysctl", "", "Sysctl options")
+	command.List(fs, &f.storageOpts, "storage-opt", "", "Storage driver options for the container")
+	command.List(fs, &f.ulimits, "ulimit", "", "Ulimit options", checked(units.ParseUlimit))
 	fs.StringVar(&f.runtime, "runtime", "", "Runtime to use for this container")
 	fs.StringVar(&f.isolation, "isolation", "", "Container isolation technology")
 	fs.StringVar(&f.pid, "pid", "", "PID namespace to use")
@@ -200,9 +173,9 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.Var(&f.memorySwap, "memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
 	fs.Var(&f.memoryReservation, "memory-reservation", "Memory soft limit")
 	fs.Var(&f.kernelMemory, "kernel-memory", "Kernel memory limit")
-	_ = fs.MarkDeprecated("kernel-memory", "the kernel has no such limit any more")
+	_ = fs.MarkDeprecated("kernel-memory", "the kernel has no such limit any more, and the value is not used")
 	fs.Int64Var(&f.memorySwappiness, "memory-swappiness", -1, "Tune container memory swappiness (0 to 100)")
-	fs.StringVar(&f.cpus, "cpus", "", "Number of CPUs")
+	fs.Var(&f.cpus, "cpus", "Number of CPUs")
 	fs.Int64VarP(&f.cpuShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
 	fs.Int64Var(&f.cpuPeriod, "cpu-period", 0, "Limit CPU CFS (Completely Fair Scheduler) period")
 	fs.Int64Var(&f.cpuQuota, "cpu-quota", 0, "Limit CPU CFS (Completely Fair Scheduler) quota")
@@ -212,11 +185,11 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.cpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
 	fs.Uint16Var(&f.blkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable")
-	list(fs, &f.blkioWeightDevice, "blkio-weight-device", "", "Block IO weight (relative device weight)")
-	list(fs, &f.readBps, "device-read-bps", "", "Limit read rate (bytes per second) from a device")
-	list(fs, &f.writeBps, "device-write-bps", "", "Limit write rate (bytes per second) to a device")
-	list(fs, &f.readIOps, "device-read-iops", "", "Limit read rate (IO per second) from a device")
-	list(fs, &f.writeIOps, "device-write-iops", "", "Limit write rate (IO per second) to a device")
+	command.List(fs, &f.blkioWeightDevice, "blkio-weight-device", "", "Block IO weight (relative device weight)", checked(parseWeight))
+	command.List(fs, &f.readBps, "device-read-bps", "", "Limit read rate (bytes per second) from a device", checked(parseBytesRate))
+	command.List(fs, &f.writeBps, "device-write-bps", "", "Limit write rate (bytes per second) to a device", checked(parseBytesRate))
+	command.List(fs, &f.readIOps, "device-read-iops", "", "Limit read rate (IO per second) from a device", checked(parseIORate))
+	command.List(fs, &f.writeIOps, "device-write-iops", "", "Limit write rate (IO per second) to a device", checked(parseIORate))
 	for _, hidden := range []string{"net", "net-alias", "dns-opt"} {
 		_ = fs.MarkHidden(hidden)
 	}

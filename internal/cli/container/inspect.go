@@ -13,7 +13,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 	var format string
 	var o client.ContainerInspectOptions
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Short: "Display detailed information on one or more containers", Args: cobra.MinimumNArgs(1),
+		Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Short: "Display detailed information on one or more containers", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {

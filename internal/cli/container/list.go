@@ -2,6 +2,8 @@ package container
 
 import (
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"tare/internal/cli/command"
@@ -28,14 +31,14 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	var format string
 	var full, quiet, latest bool
 	cmd := &cobra.Command{
-		Use: name + " [OPTIONS]", Aliases: aliases, Short: "List containers", Args: cobra.NoArgs,
+		Use: name + " [OPTIONS]", Aliases: aliases, Short: "List containers", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if o.Filters, err = command.Filters(filters); err != nil {
-				return err
-			}
+			o.Filters = command.Filters(filters)
 			if latest {
 				o.Limit = 1
+			}
+			if sized.MatchString(format) {
+				o.Size = true
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -60,13 +63,16 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	return cmd
 }
 
+// sized matches templates that show the size, which costs the engine a walk over the files.
+var sized = regexp.MustCompile(`\.Size\b|json +\. *}`)
+
 func table(full, size bool) output.Table[container.Summary] {
 	type row = container.Summary
 	def := `table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}`
 	if size {
 		def += `\t{{.Size}}`
 	}
-	return output.Table[row]{Default: def, Quiet: `{{.ID}}`, Columns: []output.Column[row]{
+	return output.Table[row]{Default: def, Quiet: `{{.ID}}`, Raw: rawFormat(size), RawQuiet: `container_id: {{.ID}}`, Labels: func(s row) map[string]string { return s.Labels }, Columns: []output.Column[row]{
 		{Name: "ID", Header: "CONTAINER ID", Value: func(s row) string { return output.ID(s.ID, full) }},
 		{Name: "Image", Header: "IMAGE", Value: func(s row) string {
 			if s.Image == "" {
@@ -136,8 +142,26 @@ func table(full, size bool) output.Table[container.Summary] {
 			slices.Sort(out)
 			return strings.Join(out, ",")
 		}},
-		{Name: "Platform", Header: "PLATFORM", Value: func(row) string { return "" }},
+		{Name: "Platform", Header: "PLATFORM", Any: func(s row) any {
+			if m := s.ImageManifestDescriptor; m != nil && m.Platform != nil {
+				return platforms(*m.Platform)
+			}
+			return nil
+		}},
 	}}
+}
+
+func platforms(p ocispec.Platform) string {
+	return strings.TrimSuffix(path.Join(p.OS, p.Architecture, p.Variant), "/")
+}
+
+func rawFormat(size bool) string {
+	raw := `container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\nstatus: {{.Status}}\n` +
+		`names: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n`
+	if size {
+		raw += `size: {{.Size}}\n`
+	}
+	return raw
 }
 
 func name(s container.Summary) string {

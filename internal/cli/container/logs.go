@@ -14,7 +14,7 @@ import (
 func NewLogs(env *command.Env) *cobra.Command {
 	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true}
 	cmd := &cobra.Command{
-		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: cobra.ExactArgs(1),
+		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {

@@ -65,7 +65,7 @@ func publishOne(spec string, ports network.PortMap, exposed network.PortSet) err
 			}
 			parsed, err := netip.ParseAddr(a)
 			if err != nil {
-				return invalid("invalid IP address: " + a)
+				return fmt.Errorf("invalid IP address: %s", a)
 			}
 			ip, rest = parsed, after
 			if !strings.Contains(rest, ":") {
@@ -80,7 +80,7 @@ func publishOne(spec string, ports network.PortMap, exposed network.PortSet) err
 		if len(parts) == 3 && parts[0] != "" {
 			parsed, err := netip.ParseAddr(parts[0])
 			if err != nil {
-				return invalid("invalid IP address: " + parts[0])
+				return fmt.Errorf("invalid IP address: %s", parts[0])
 			}
 			ip = parsed
 		}

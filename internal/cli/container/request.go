@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -14,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -41,6 +40,9 @@ func (f *flags) request(fs *pflag.FlagSet, args []string) (client.ContainerCreat
 		return none, err
 	}
 	host.PortBindings, config.ExposedPorts = ports, exposed
+	if _, err := reference.ParseAnyReference(config.Image); err != nil {
+		return none, err
+	}
 	if err := f.volumeFlags(config, host); err != nil {
 		return none, err
 	}
@@ -68,9 +70,6 @@ func (f *flags) config(fs *pflag.FlagSet, args []string) (*container.Config, err
 	if len(c.Cmd) == 0 {
 		c.Cmd = nil
 	}
-	if f.workdir != "" && !path.IsAbs(f.workdir) {
-		return nil, fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", f.workdir)
-	}
 	if fs.Changed("entrypoint") {
 		c.Entrypoint = []string{f.entrypoint} // [""] clears the image's
 	}
@@ -86,15 +85,13 @@ func (f *flags) config(fs *pflag.FlagSet, args []string) (*container.Config, err
 		return nil, err
 	}
 	c.Labels = command.KeyValues(append(labels, f.labels...))
-	if err := f.streams(c); err != nil {
-		return nil, err
-	}
+	f.streams(c)
 	c.Healthcheck, err = f.health(fs)
 	return c, err
 }
 
 // streams sets which of the container's streams the client is attached to.
-func (f *flags) streams(c *container.Config) error {
+func (f *flags) streams(c *container.Config) {
 	if len(f.attach) == 0 {
 		c.AttachStdout, c.AttachStderr, c.AttachStdin = true, true, f.interactive
 	}
@@ -104,18 +101,15 @@ func (f *flags) streams(c *container.Config) error {
 			c.AttachStdin = true
 		case "stdout":
 			c.AttachStdout = true
-		case "stderr":
-			c.AttachStderr = true
 		default:
-			return fmt.Errorf("invalid argument %q for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", s)
+			c.AttachStderr = true
 		}
 	}
 	c.StdinOnce = c.OpenStdin && c.AttachStdin
-	return nil
 }
 
 func (f *flags) health(fs *pflag.FlagSet) (*container.HealthConfig, error) {
-	set := f.healthCmd != "" || f.healthInterval != "" || f.healthTimeout != "" || f.healthStartPeriod != "" || f.healthStartInterval != "" || f.healthRetries != 0
+	set := f.healthCmd != "" || f.healthInterval != 0 || f.healthTimeout != 0 || f.healthStartPeriod != 0 || f.healthStartInterval != 0 || f.healthRetries != 0
 	if f.noHealthcheck {
 		if set {
 			return nil, errors.New("--no-healthcheck conflicts with --health-* options")
@@ -128,26 +122,19 @@ func (f *flags) health(fs *pflag.FlagSet) (*container.HealthConfig, error) {
 	if f.healthRetries < 0 {
 		return nil, errors.New("--health-retries cannot be negative")
 	}
-	h := &container.HealthConfig{Retries: f.healthRetries}
+	h := &container.HealthConfig{
+		Retries: f.healthRetries, Interval: f.healthInterval, Timeout: f.healthTimeout,
+		StartPeriod: f.healthStartPeriod, StartInterval: f.healthStartInterval,
+	}
 	if f.healthCmd != "" {
 		h.Test = []string{"CMD-SHELL", f.healthCmd}
 	}
-	for _, d := range []struct {
-		flag, value string
-		to          *time.Duration
-	}{{"health-interval", f.healthInterval, &h.Interval}, {"health-timeout", f.healthTimeout, &h.Timeout},
-		{"health-start-period", f.healthStartPeriod, &h.StartPeriod}, {"health-start-interval", f.healthStartInterval, &h.StartInterval}} {
-		if d.value == "" {
-			continue
+	for flag, d := range map[string]time.Duration{
+		"health-interval": h.Interval, "health-timeout": h.Timeout, "health-start-period": h.StartPeriod, "health-start-interval": h.StartInterval,
+	} {
+		if d < 0 {
+			return nil, fmt.Errorf("--%s cannot be negative", flag)
 		}
-		v, err := time.ParseDuration(d.value)
-		if err != nil {
-			return nil, fmt.Errorf("invalid argument %q for \"--%s\" flag: %w", d.value, d.flag, err)
-		}
-		if v < 0 {
-			return nil, fmt.Errorf("--%s cannot be negative", d.flag)
-		}
-		*d.to = v
 	}
 	return h, nil
 }
@@ -187,32 +174,19 @@ func (f *flags) hostConfig(fs *pflag.FlagSet) (*container.HostConfig, error) {
 	if f.rm && !h.RestartPolicy.IsNone() {
 		return nil, errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
-	if h.NanoCPUs, err = ParseCPUs(f.cpus); err != nil {
+	h.NanoCPUs = int64(f.cpus)
+	if err := f.namespaces(h); err != nil {
 		return nil, err
 	}
 	if h.SecurityOpt, err = securityOptions(f.securityOpt); err != nil {
 		return nil, err
 	}
 	for _, d := range f.dns {
-		a, err := netip.ParseAddr(d)
-		if err != nil {
-			return nil, fmt.Errorf("invalid argument %q for \"--dns\" flag: %s is not an ip address", d, d)
-		}
-		h.DNS = append(h.DNS, a)
+		h.DNS = append(h.DNS, netip.MustParseAddr(d)) // checked when it was set
 	}
 	for _, e := range f.addHost {
-		name, ip, ok := strings.Cut(e, "=")
-		if !ok {
-			name, ip, ok = strings.Cut(e, ":")
-		}
-		ip = strings.Trim(ip, "[]")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("bad format for add-host: %q", e)
-		}
-		if _, err := netip.ParseAddr(ip); err != nil && ip != "host-gateway" {
-			return nil, fmt.Errorf("invalid IP address in add-host: %q", ip)
-		}
-		h.ExtraHosts = append(h.ExtraHosts, name+":"+ip)
+		host, _ := parseHost(e)
+		h.ExtraHosts = append(h.ExtraHosts, host)
 	}
 	for _, d := range f.devices {
 		m, err := parseDevice(d)
@@ -221,53 +195,13 @@ func (f *flags) hostConfig(fs *pflag.FlagSet) (*container.HostConfig, error) {
 		}
 		h.Devices = append(h.Devices, m)
 	}
-	if f.gpus != "" {
-		h.DeviceRequests = []container.DeviceRequest{{Driver: "", Count: -1, Capabilities: [][]string{{"gpu"}}}}
-	}
+	h.DeviceRequests = f.gpus.requests
 	for _, u := range f.ulimits {
-		l, err := units.ParseUlimit(u)
-		if err != nil {
-			return nil, fmt.Errorf("invalid argument %q for \"--ulimit\" flag: %w", u, err)
-		}
+		l, _ := units.ParseUlimit(u)
 		h.Ulimits = append(h.Ulimits, l)
 	}
-	return h, f.blkio(h)
-}
-
-func (f *flags) blkio(h *container.HostConfig) error {
-	for _, w := range f.blkioWeightDevice {
-		dev, v, ok := strings.Cut(w, ":")
-		n, err := strconv.ParseUint(v, 10, 16)
-		if !ok || !strings.HasPrefix(dev, "/dev/") || err != nil || n != 0 && (n < 10 || n > 1000) {
-			return fmt.Errorf("bad format for --blkio-weight-device: %s (want /dev/NAME:10-1000)", w)
-		}
-		h.BlkioWeightDevice = append(h.BlkioWeightDevice, &blkiodev.WeightDevice{Path: dev, Weight: uint16(n)})
-	}
-	for _, t := range []struct {
-		flag   string
-		values []string
-		rate   bool
-		to     *[]*blkiodev.ThrottleDevice
-	}{{"device-read-bps", f.readBps, false, &h.BlkioDeviceReadBps}, {"device-write-bps", f.writeBps, false, &h.BlkioDeviceWriteBps},
-		{"device-read-iops", f.readIOps, true, &h.BlkioDeviceReadIOps}, {"device-write-iops", f.writeIOps, true, &h.BlkioDeviceWriteIOps}} {
-		for _, v := range t.values {
-			dev, rate, ok := strings.Cut(v, ":")
-			var n uint64
-			var err error
-			if t.rate {
-				n, err = strconv.ParseUint(rate, 10, 64)
-			} else {
-				var b int64
-				b, err = units.RAMInBytes(rate)
-				n = uint64(b)
-			}
-			if !ok || !strings.HasPrefix(dev, "/dev/") || err != nil {
-				return fmt.Errorf("bad format for --%s: %s (want /dev/NAME:RATE)", t.flag, v)
-			}
-			*t.to = append(*t.to, &blkiodev.ThrottleDevice{Path: dev, Rate: n})
-		}
-	}
-	return nil
+	f.blkio(h)
+	return h, nil
 }
 
 // ParseRestart reads no, always, unless-stopped, on-failure[:max-retries].
@@ -290,22 +224,6 @@ func ParseRestart(s string) (container.RestartPolicy, error) {
 	return p, nil
 }
 
-// ParseCPUs reads a decimal number of CPUs and returns it in billionths.
-func ParseCPUs(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	r, ok := new(big.Rat).SetString(s)
-	if !ok {
-		return 0, fmt.Errorf("invalid argument %q for \"--cpus\" flag: failed to parse %s as a rational number", s, s)
-	}
-	nano := r.Mul(r, big.NewRat(1e9, 1))
-	if !nano.IsInt() {
-		return 0, fmt.Errorf("invalid argument %q for \"--cpus\" flag: value is too precise", s)
-	}
-	return nano.Num().Int64(), nil
-}
-
 // securityOptions replaces the name of a seccomp profile's file by its content.
 func securityOptions(opts []string) ([]string, error) {
 	out := slices.Clone(opts)
@@ -314,7 +232,7 @@ func securityOptions(opts []string) ([]string, error) {
 		if !ok && o != "no-new-privileges" {
 			key, file, ok = strings.Cut(o, ":")
 			if !ok {
-				return nil, fmt.Errorf("invalid --security-opt: %q", o)
+				return nil, fmt.Errorf("Invalid --security-opt: %q", o)
 			}
 		}
 		if key != "seccomp" || file == "unconfined" || file == "builtin" {
@@ -352,8 +270,10 @@ func parseDevice(s string) (container.DeviceMapping, error) {
 	default:
 		return m, fmt.Errorf("invalid device specification: %s", s)
 	}
-	if !path.IsAbs(m.PathOnHost) || m.PathInContainer != "" && !path.IsAbs(m.PathInContainer) {
-		return m, fmt.Errorf("invalid device specification: %s: want an absolute path", s)
+	for _, p := range []string{m.PathOnHost, m.PathInContainer} {
+		if !path.IsAbs(p) {
+			return m, fmt.Errorf("%s is not an absolute path", p)
+		}
 	}
 	return m, nil
 }
@@ -400,7 +320,10 @@ func (f *flags) networking() (*network.NetworkingConfig, container.NetworkMode, 
 	used := len(first.Aliases) > 0 || first.IPAMConfig != nil || len(first.MacAddress) > 0
 	if special := mode == "host" || mode == "none" || strings.HasPrefix(mode, "container:"); special && len(out.EndpointsConfig) > 0 {
 		if used {
-			return nil, "", fmt.Errorf("conflicting options: --network-alias, --ip and --mac-address need a network of the container's own, not %q", mode)
+			if len(first.Aliases) > 0 {
+				return nil, "", errors.New("network-scoped aliases are only supported for user-defined networks")
+			}
+			return nil, "", fmt.Errorf("conflicting options: --ip, --ip6 and --mac-address need a network of the container's own, not %q", mode)
 		}
 		delete(out.EndpointsConfig, mode)
 	} else if used {
@@ -418,7 +341,7 @@ func parseNetwork(s string) (string, *network.EndpointSettings, error) {
 	for field := range strings.SplitSeq(s, ",") {
 		k, v, ok := strings.Cut(field, "=")
 		if !ok {
-			return "", nil, fmt.Errorf("invalid field %s in --network", field)
+			return "", nil, fmt.Errorf("invalid field %s must be a key=value pair", field)
 		}
 		switch k {
 		case "name":
@@ -434,7 +357,7 @@ func parseNetwork(s string) (string, *network.EndpointSettings, error) {
 		case "gw-priority":
 			n, err := strconv.Atoi(v)
 			if err != nil {
-				return "", nil, fmt.Errorf("invalid gw-priority %q in --network", v)
+				return "", nil, fmt.Errorf("invalid gw-priority (%s): want a number", v)
 			}
 			ep.GwPriority = n
 		case "ip", "ip6", "mac-address", "link-local-ip":
@@ -442,11 +365,11 @@ func parseNetwork(s string) (string, *network.EndpointSettings, error) {
 				return "", nil, err
 			}
 		default:
-			return "", nil, fmt.Errorf("invalid field key %s in --network", k)
+			return "", nil, fmt.Errorf("invalid field key %s", k)
 		}
 	}
 	if name == "" {
-		return "", nil, fmt.Errorf("network name/id is not specified in --network %s", s)
+		return "", nil, errors.New("network name/id is not specified")
 	}
 	return name, ep, nil
 }

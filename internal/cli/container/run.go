@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -25,13 +24,13 @@ func NewRun(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
 		Short: "Create and run a new container from an image",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := f.request(cmd.Flags(), args)
 			if err != nil {
-				return usage(err)
+				return failed(cmd, 125, err)
 			}
-			r := run{env: env, flags: &f, detachKeys: detachKeys, sigProxy: sigProxy}
+			r := run{cmd: cmd, env: env, flags: &f, detachKeys: detachKeys, sigProxy: sigProxy}
 			if detach {
 				return r.detached(cmd.Context(), req)
 			}
@@ -46,35 +45,47 @@ func NewRun(env *command.Env) *cobra.Command {
 	return cmd
 }
 
-// usage marks an error of the command line itself: exit code 125, as with docker run.
-func usage(err error) error { return &command.ExitError{Code: 125, Message: "tare: " + err.Error()} }
+// failed is how run and create say that there will be no container. The codes are Docker's: 127 for a
+// command that does not exist, 126 for one that can't be executed, 125 for the rest.
+func failed(cmd *cobra.Command, code int, err error) error {
+	return &command.ExitError{Code: code, Message: "tare: " + err.Error() + "\n\n" + command.HelpHint(cmd)}
+}
 
 type run struct {
+	cmd        *cobra.Command
 	env        *command.Env
 	flags      *flags
 	detachKeys string
 	sigProxy   bool
 }
 
+// failed gives a failed create or start its exit code.
+func (r run) failed(err error) error {
+	if client.IsErrConnectionFailed(err) {
+		return &command.ExitError{Code: 125, Message: command.NoEngine(r.env)}
+	}
+	return failed(r.cmd, startCode(err), err)
+}
+
 func (r run) detached(ctx context.Context, req client.ContainerCreateOptions) error {
 	if len(r.flags.attach) > 0 {
-		return usage(errors.New("conflicting options: cannot specify both --attach and --detach"))
+		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
 	req.Config.AttachStdin, req.Config.AttachStdout, req.Config.AttachStderr, req.Config.StdinOnce = false, false, false, false
 	c, id, err := create(ctx, r.env, r.flags, req)
 	if err != nil {
-		return startError(err)
+		return r.failed(err)
 	}
+	defer fmt.Fprintln(r.env.Stdout, id) // also of one that can't be started
 	if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-		return startError(err)
+		return r.failed(err)
 	}
-	fmt.Fprintln(r.env.Stdout, id)
 	return nil
 }
 
 func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) error {
 	if req.Config.Tty && req.Config.AttachStdin && !r.env.StdinTTY() {
-		return usage(errors.New("the input device is not a TTY"))
+		return errNoTerminal
 	}
 	if req.Config.Tty && r.env.StdoutTTY() {
 		if w, h, err := term.GetSize(int(r.env.Stdout.Fd())); err == nil {
@@ -83,7 +94,7 @@ func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) er
 	}
 	c, id, err := create(ctx, r.env, r.flags, req)
 	if err != nil {
-		return startError(err)
+		return r.failed(err)
 	}
 	conf := req.Config
 	condition := container.WaitConditionNextExit
@@ -99,13 +110,13 @@ func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) er
 			Stream: true, Stdin: conf.AttachStdin, Stdout: conf.AttachStdout, Stderr: conf.AttachStderr, DetachKeys: r.detachKeys,
 		})
 		if err != nil {
-			return startError(err)
+			return r.failed(err)
 		}
 		defer a.Close()
 		s = &session{env: r.env, stream: a.HijackedResponse, tty: conf.Tty, stdin: conf.AttachStdin, stdout: conf.AttachStdout, stderr: conf.AttachStderr}
 	}
 	if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-		return startError(err)
+		return r.failed(err)
 	}
 	return follow(ctx, r.env, c, id, s, wait, r.sigProxy && !conf.Tty)
 }
@@ -113,7 +124,7 @@ func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) er
 // follow copies streams until the container ends and returns its exit code as the error.
 func follow(ctx context.Context, env *command.Env, c *client.Client, id string, s *session, wait client.ContainerWaitResult, proxy bool) error {
 	if proxy {
-		defer forwardSignals(context.WithoutCancel(ctx), c, id)()
+		defer forwardSignals(context.WithoutCancel(ctx), env, c, id)()
 	}
 	if s != nil {
 		if s.tty {
@@ -162,11 +173,11 @@ func create(ctx context.Context, env *command.Env, f *flags, req client.Containe
 	if err != nil {
 		return nil, "", err
 	}
-	if f.cidfile != "" {
-		if _, err := os.Stat(f.cidfile); err == nil {
-			return nil, "", fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", f.cidfile)
-		}
+	cidfile, err := openCIDFile(f.cidfile)
+	if err != nil {
+		return nil, "", err
 	}
+	defer cidfile.close()
 	switch f.pull {
 	case "always":
 		if err := image.Pull(ctx, env, req.Config.Image, f.platform, f.quiet, env.Stderr); err != nil {
@@ -192,24 +203,20 @@ func create(ctx context.Context, env *command.Env, f *flags, req client.Containe
 	for _, w := range res.Warnings {
 		env.Warn("%s", w)
 	}
-	if f.cidfile != "" {
-		if err := os.WriteFile(f.cidfile, []byte(res.ID), 0o644); err != nil {
-			return nil, "", fmt.Errorf("cannot write the container ID file: %w", err)
-		}
-	}
-	return c, res.ID, nil
+	return c, res.ID, cidfile.write(res.ID)
 }
 
-// startError gives a failed create or start the exit code of docker run: 127
-// for a command that does not exist, 126 for one that can't be executed, 125 for the rest.
-func startError(err error) error {
+// errNoTerminal says that a terminal was asked for where there is none.
+var errNoTerminal = errors.New("the input device is not a TTY")
+
+// startCode is the exit code for a container that can't be made or started.
+func startCode(err error) int {
 	msg := err.Error()
-	code := 125
 	switch {
 	case strings.Contains(msg, "executable file not found"), strings.Contains(msg, "no such file or directory") && strings.Contains(msg, "exec"):
-		code = 127
+		return 127
 	case strings.Contains(msg, "permission denied") && strings.Contains(msg, "exec"), strings.Contains(msg, "exec format error"), strings.Contains(msg, "is a directory"):
-		code = 126
+		return 126
 	}
-	return &command.ExitError{Code: code, Message: "tare: " + msg}
+	return 125
 }

@@ -13,7 +13,7 @@ import (
 // forEach builds a command that does one thing to every container named, and prints each name it succeeded with.
 func forEach(env *command.Env, use, short string, flags func(*cobra.Command), do func(ctx context.Context, c *client.Client, name string) error) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.MinimumNArgs(1),
+		Use: use, Short: short, Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -130,7 +130,7 @@ func NewRemove(env *command.Env) *cobra.Command {
 // NewWait is `tare wait`.
 func NewWait(env *command.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "wait CONTAINER [CONTAINER...]", Short: "Block until one or more containers stop, then print their exit codes", Args: cobra.MinimumNArgs(1),
+		Use: "wait CONTAINER [CONTAINER...]", Short: "Block until one or more containers stop, then print their exit codes", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -157,14 +157,17 @@ func NewWait(env *command.Env) *cobra.Command {
 // NewRename is `tare rename`.
 func NewRename(env *command.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "rename CONTAINER NEW_NAME", Short: "Rename a container", Args: cobra.ExactArgs(2),
+		Use: "rename CONTAINER NEW_NAME", Short: "Rename a container", Args: command.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
 				return err
 			}
 			_, err = c.ContainerRename(cmd.Context(), args[0], client.ContainerRenameOptions{NewName: args[1]})
-			return err
+			if err != nil {
+				return fmt.Errorf("%w\nError: failed to rename container named %s", err, args[0])
+			}
+			return nil
 		},
 		ValidArgsFunction: completeContainers(env),
 	}

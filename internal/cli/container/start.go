@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -17,7 +18,7 @@ func NewStart(env *command.Env) *cobra.Command {
 	var attach, interactive bool
 	var detachKeys string
 	cmd := &cobra.Command{
-		Use: "start [OPTIONS] CONTAINER [CONTAINER...]", Short: "Start one or more stopped containers", Args: cobra.MinimumNArgs(1),
+		Use: "start [OPTIONS] CONTAINER [CONTAINER...]", Short: "Start one or more stopped containers", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -29,13 +30,19 @@ func NewStart(env *command.Env) *cobra.Command {
 				}
 				return startAttached(cmd.Context(), env, c, args[0], interactive, detachKeys)
 			}
-			return command.Each(args, func(name string) error {
+			var failures []string
+			err = command.Each(args, func(name string) error {
 				if _, err := c.ContainerStart(cmd.Context(), name, client.ContainerStartOptions{}); err != nil {
+					failures = append(failures, name)
 					return err
 				}
 				fmt.Fprintln(env.Stdout, name)
 				return nil
 			})
+			if len(failures) > 0 {
+				err = fmt.Errorf("%w\nError: failed to start containers: %s", err, strings.Join(failures, ", "))
+			}
+			return err
 		},
 		ValidArgsFunction: completeContainers(env),
 	}
@@ -65,7 +72,7 @@ func startAttached(ctx context.Context, env *command.Env, c *client.Client, ref 
 	defer stop()
 	wait := c.ContainerWait(waitCtx, ctr.ID, client.ContainerWaitOptions{Condition: condition})
 	if _, err := c.ContainerStart(ctx, ctr.ID, client.ContainerStartOptions{}); err != nil {
-		return startError(err)
+		return err
 	}
 	return follow(ctx, env, c, ctr.ID, s, wait, !ctr.Config.Tty)
 }
@@ -83,7 +90,7 @@ func NewAttach(env *command.Env) *cobra.Command {
 	var noStdin, sigProxy bool
 	var detachKeys string
 	cmd := &cobra.Command{
-		Use: "attach [OPTIONS] CONTAINER", Short: "Attach local standard input, output, and error streams to a running container", Args: cobra.ExactArgs(1),
+		Use: "attach [OPTIONS] CONTAINER", Short: "Attach local standard input, output, and error streams to a running container", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			c, err := env.Client(ctx)
@@ -97,15 +104,15 @@ func NewAttach(env *command.Env) *cobra.Command {
 			ctr := got.Container
 			switch {
 			case !ctr.State.Running:
-				return errors.New("cannot attach to a stopped container, start it first")
+				return errors.New("You cannot attach to a stopped container, start it first")
 			case ctr.State.Paused:
-				return errors.New("cannot attach to a paused container, unpause it first")
+				return errors.New("You cannot attach to a paused container, unpause it first")
 			case ctr.State.Restarting:
-				return errors.New("cannot attach to a restarting container, wait until it is running")
+				return errors.New("You cannot attach to a restarting container, wait until it is running")
 			}
 			stdin := ctr.Config.OpenStdin && !noStdin
 			if ctr.Config.Tty && stdin && !env.StdinTTY() {
-				return errors.New("the input device is not a TTY")
+				return errNoTerminal
 			}
 			waitCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 			defer stop()

@@ -60,8 +60,14 @@ func NewStats(env *command.Env) *cobra.Command {
 	return cmd
 }
 
+// sample is what one container used.
+type sample struct {
+	ref string // as it was asked for
+	container.StatsResponse
+}
+
 // sampleAll asks for one sample (with the one before it) of every container at once.
-func sampleAll(ctx context.Context, c *client.Client, refs []string, all bool) ([]container.StatsResponse, error) {
+func sampleAll(ctx context.Context, c *client.Client, refs []string, all bool) ([]sample, error) {
 	if len(refs) == 0 {
 		list, err := c.ContainerList(ctx, client.ContainerListOptions{All: all})
 		if err != nil {
@@ -71,7 +77,7 @@ func sampleAll(ctx context.Context, c *client.Client, refs []string, all bool) (
 			refs = append(refs, s.ID)
 		}
 	}
-	rows := make([]container.StatsResponse, len(refs))
+	rows := make([]sample, len(refs))
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
 	for i, ref := range refs {
@@ -82,32 +88,33 @@ func sampleAll(ctx context.Context, c *client.Client, refs []string, all bool) (
 				return
 			}
 			defer res.Body.Close()
-			if err := json.NewDecoder(res.Body).Decode(&rows[i]); err != nil && !errors.Is(err, io.EOF) {
+			rows[i].ref = ref
+			if err := json.NewDecoder(res.Body).Decode(&rows[i].StatsResponse); err != nil && !errors.Is(err, io.EOF) {
 				errs[i] = err
 			}
 		})
 	}
 	wg.Wait()
-	return slices.DeleteFunc(rows, func(r container.StatsResponse) bool { return r.ID == "" }), errors.Join(errs...)
+	return slices.DeleteFunc(rows, func(r sample) bool { return r.ID == "" }), errors.Join(errs...)
 }
 
-func statsTable(full bool) output.Table[container.StatsResponse] {
-	type row = container.StatsResponse
+func statsTable(full bool) output.Table[sample] {
+	type row = sample
 	return output.Table[row]{
 		Default: `table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}`,
 		Columns: []output.Column[row]{
-			{Name: "Container", Header: "CONTAINER", Value: func(s row) string { return s.ID }},
+			{Name: "Container", Header: "CONTAINER", Value: func(s row) string { return s.ref }},
 			{Name: "ID", Header: "CONTAINER ID", Value: func(s row) string { return output.ID(s.ID, full) }},
 			{Name: "Name", Header: "NAME", Value: func(s row) string { return strings.TrimPrefix(s.Name, "/") }},
-			{Name: "CPUPerc", Header: "CPU %", Value: func(s row) string { return fmt.Sprintf("%.2f%%", cpuPercent(s)) }},
+			{Name: "CPUPerc", Header: "CPU %", Value: func(s row) string { return fmt.Sprintf("%.2f%%", cpuPercent(s.StatsResponse)) }},
 			{Name: "MemUsage", Header: "MEM USAGE / LIMIT", Value: func(s row) string {
-				return units.BytesSize(float64(memoryInUse(s))) + " / " + units.BytesSize(float64(s.MemoryStats.Limit))
+				return units.BytesSize(float64(memoryInUse(s.StatsResponse))) + " / " + units.BytesSize(float64(s.MemoryStats.Limit))
 			}},
 			{Name: "MemPerc", Header: "MEM %", Value: func(s row) string {
 				if s.MemoryStats.Limit == 0 {
 					return "0.00%"
 				}
-				return fmt.Sprintf("%.2f%%", 100*float64(memoryInUse(s))/float64(s.MemoryStats.Limit))
+				return fmt.Sprintf("%.2f%%", 100*float64(memoryInUse(s.StatsResponse))/float64(s.MemoryStats.Limit))
 			}},
 			{Name: "NetIO", Header: "NET I/O", Value: func(s row) string {
 				var rx, tx uint64

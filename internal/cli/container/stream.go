@@ -117,9 +117,10 @@ func followSize(ctx context.Context, env *command.Env, resize func(ctx context.C
 }
 
 // forwardSignals sends every signal that this program gets to the container, until stop is called.
-func forwardSignals(ctx context.Context, c *client.Client, id string) (stop func()) {
+func forwardSignals(ctx context.Context, env *command.Env, c *client.Client, id string) (stop func()) {
 	got := make(chan os.Signal, 16)
 	signal.Notify(got)
+	env.TakeSignals()
 	done := make(chan struct{})
 	go func() {
 		for {

@@ -3,6 +3,7 @@ package container
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -16,7 +17,7 @@ import (
 // NewTop is `tare top`.
 func NewTop(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "top CONTAINER [ps OPTIONS]", Short: "Display the running processes of a container", Args: cobra.MinimumNArgs(1),
+		Use: "top CONTAINER [ps OPTIONS]", Short: "Display the running processes of a container", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -42,7 +43,7 @@ func NewTop(env *command.Env) *cobra.Command {
 // NewPort is `tare port`.
 func NewPort(env *command.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List port mappings or a specific mapping for the container", Args: cobra.RangeArgs(1, 2),
+		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List port mappings or a specific mapping for the container", Args: command.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -54,8 +55,12 @@ func NewPort(env *command.Env) *cobra.Command {
 			}
 			var only network.Port
 			if len(args) == 2 {
+				number, _, _ := strings.Cut(args[1], "/")
+				if _, err := strconv.ParseUint(number, 10, 16); err != nil {
+					return fmt.Errorf("Error: invalid port (%s): %w", args[1], err)
+				}
 				if only, err = network.ParsePort(args[1]); err != nil {
-					return err
+					return fmt.Errorf("Error: invalid port (%s): %w", args[1], err)
 				}
 			}
 			var lines []string
@@ -75,7 +80,7 @@ func NewPort(env *command.Env) *cobra.Command {
 				}
 			}
 			if len(lines) == 0 && !only.IsZero() {
-				return fmt.Errorf("no public port '%s' published for %s", only, args[0])
+				return fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0])
 			}
 			slices.Sort(lines)
 			for _, l := range lines {

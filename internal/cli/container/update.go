@@ -15,7 +15,7 @@ import (
 func NewUpdate(env *command.Env) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
-		Use: "update [OPTIONS] CONTAINER [CONTAINER...]", Short: "Update configuration of one or more containers", Args: cobra.MinimumNArgs(1),
+		Use: "update [OPTIONS] CONTAINER [CONTAINER...]", Short: "Update configuration of one or more containers", Args: command.MinArgs(1),
 		ValidArgsFunction: completeContainers(env),
 	}
 	fs := cmd.Flags()
@@ -31,10 +31,7 @@ func NewUpdate(env *command.Env) *cobra.Command {
 		if fs.Changed("pids-limit") {
 			r.PidsLimit = &f.pidsLimit
 		}
-		var err error
-		if r.NanoCPUs, err = ParseCPUs(f.cpus); err != nil {
-			return err
-		}
+		r.NanoCPUs = int64(f.cpus)
 		o := client.ContainerUpdateOptions{Resources: &r}
 		if f.restart != "" {
 			p, err := ParseRestart(f.restart)
@@ -65,7 +62,7 @@ func NewUpdate(env *command.Env) *cobra.Command {
 	fs.Int64Var(&f.cpuRTPeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds")
 	fs.Int64Var(&f.cpuRTRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds")
 	fs.Int64VarP(&f.cpuShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
-	fs.StringVar(&f.cpus, "cpus", "", "Number of CPUs")
+	fs.Var(&f.cpus, "cpus", "Number of CPUs")
 	fs.StringVar(&f.cpusetCpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&f.cpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	fs.VarP(&f.memory, "memory", "m", "Memory limit")

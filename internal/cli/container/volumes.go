@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,13 @@ func (f *flags) volumeFlags(c *container.Config, h *container.HostConfig) error 
 			}
 			c.Volumes[v] = struct{}{}
 			continue
+		}
+		parts := strings.Split(v, ":")
+		if len(parts) > 3 {
+			return fmt.Errorf("invalid spec: %s: too many colons", v)
+		}
+		if slices.Contains(parts, "") {
+			return fmt.Errorf("invalid spec: %s: empty section between colons", v)
 		}
 		source, rest, _ := strings.Cut(v, ":")
 		if strings.HasPrefix(source, ".") {
@@ -45,7 +53,7 @@ func (f *flags) volumeFlags(c *container.Config, h *container.HostConfig) error 
 	for _, s := range f.mounts {
 		m, err := parseMount(s)
 		if err != nil {
-			return fmt.Errorf("invalid argument %q for \"--mount\" flag: %w", s, err)
+			return err
 		}
 		h.Mounts = append(h.Mounts, m)
 	}

@@ -19,7 +19,7 @@ func NewSave(env *command.Env) *cobra.Command {
 	var to string
 	var platforms []string
 	cmd := &cobra.Command{
-		Use: "save [OPTIONS] IMAGE [IMAGE...]", Short: "Save one or more images to a tar archive (streamed to STDOUT by default)", Args: cobra.MinimumNArgs(1),
+		Use: "save [OPTIONS] IMAGE [IMAGE...]", Short: "Save one or more images to a tar archive (streamed to STDOUT by default)", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var opts []client.ImageSaveOption
 			ps, err := parsePlatforms(platforms)
@@ -60,7 +60,7 @@ func NewLoad(env *command.Env) *cobra.Command {
 	var quiet bool
 	var platforms []string
 	cmd := &cobra.Command{
-		Use: "load [OPTIONS]", Short: "Load an image from a tar archive or STDIN", Args: cobra.NoArgs,
+		Use: "load [OPTIONS]", Short: "Load an image from a tar archive or STDIN", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in := env.Stdin
 			if from != "" {
@@ -104,7 +104,7 @@ func NewImport(env *command.Env) *cobra.Command {
 	var o client.ImageImportOptions
 	var platform string
 	cmd := &cobra.Command{
-		Use: "import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image", Args: cobra.RangeArgs(1, 2),
+		Use: "import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image", Args: command.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref := ""
 			if len(args) == 2 {
@@ -142,7 +142,7 @@ func NewImport(env *command.Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply Dockerfile instruction to the created image")
+	command.List(fs, &o.Changes, "change", "c", "Apply Dockerfile instruction to the created image")
 	fs.StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
 	fs.StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
 	return cmd

@@ -34,14 +34,14 @@ type building struct {
 func NewBuild(env *command.Env) *cobra.Command {
 	var b building
 	cmd := &cobra.Command{
-		Use: "build [OPTIONS] PATH | URL | -", Short: "Build an image from a Dockerfile", Args: cobra.ExactArgs(1),
+		Use: "build [OPTIONS] PATH | URL | -", Short: "Build an image from a Dockerfile", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd.Context(), env, args[0]) },
 	}
 	fs := cmd.Flags()
-	fs.StringArrayVarP(&b.o.Tags, "tag", "t", nil, `Name and optionally a tag in the "name:tag" format`)
+	command.List(fs, &b.o.Tags, "tag", "t", `Name and optionally a tag in the "name:tag" format`)
 	fs.StringVarP(&b.file, "file", "f", "", `Name of the Dockerfile (Default is "PATH/Dockerfile", "-" reads it from STDIN)`)
-	fs.StringArrayVar(&b.args, "build-arg", nil, "Set build-time variables")
-	fs.StringArrayVar(&b.labels, "label", nil, "Set metadata for an image")
+	command.List(fs, &b.args, "build-arg", "", "Set build-time variables")
+	command.List(fs, &b.labels, "label", "", "Set metadata for an image")
 	fs.StringVar(&b.o.Target, "target", "", "Set the target build stage to build")
 	fs.StringVar(&b.platform, "platform", "", "Set platform if server is multi-platform capable")
 	fs.BoolVar(&b.o.NoCache, "no-cache", false, "Do not use cache when building the image")
@@ -49,8 +49,8 @@ func NewBuild(env *command.Env) *cobra.Command {
 	fs.BoolVarP(&b.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
 	fs.StringVar(&b.iidfile, "iidfile", "", "Write the image ID to the file")
 	fs.StringVar(&b.o.NetworkMode, "network", "default", "Set the networking mode for the RUN instructions during build")
-	fs.StringArrayVar(&b.o.ExtraHosts, "add-host", nil, "Add a custom host-to-IP mapping (host:ip)")
-	fs.StringArrayVar(&b.ulimits, "ulimit", nil, "Ulimit options")
+	command.List(fs, &b.o.ExtraHosts, "add-host", "", "Add a custom host-to-IP mapping (host:ip)")
+	command.List(fs, &b.ulimits, "ulimit", "", "Ulimit options")
 	fs.StringVar(&b.shm, "shm-size", "", "Size of /dev/shm")
 	fs.StringVarP(&b.memory, "memory", "m", "", "Memory limit")
 	fs.StringVar(&b.memorySwap, "memory-swap", "", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
@@ -60,7 +60,7 @@ func NewBuild(env *command.Env) *cobra.Command {
 	fs.StringVar(&b.o.CPUSetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&b.o.CPUSetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&b.o.CgroupParent, "cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build")
-	fs.StringArrayVar(&b.o.SecurityOpt, "security-opt", nil, "Security options")
+	command.List(fs, &b.o.SecurityOpt, "security-opt", "", "Security options")
 	fs.StringSliceVar(&b.o.CacheFrom, "cache-from", nil, "Images to consider as cache sources")
 	fs.BoolVar(&b.rm, "rm", true, "Remove intermediate containers after a successful build")
 	fs.BoolVar(&b.force, "force-rm", false, "Always remove intermediate containers")

@@ -17,7 +17,7 @@ func NewHistory(env *command.Env) *cobra.Command {
 	var format, platform string
 	var human, full, quiet bool
 	cmd := &cobra.Command{
-		Use: "history [OPTIONS] IMAGE", Short: "Show the history of an image", Args: cobra.ExactArgs(1),
+		Use: "history [OPTIONS] IMAGE", Short: "Show the history of an image", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var opts []client.ImageHistoryOption
 			if platform != "" {

@@ -30,12 +30,9 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	var format string
 	var full, quiet, digests bool
 	cmd := &cobra.Command{
-		Use: name + " [OPTIONS] [REPOSITORY[:TAG]]", Aliases: aliases, Short: "List images", Args: cobra.MaximumNArgs(1),
+		Use: name + " [OPTIONS] [REPOSITORY[:TAG]]", Aliases: aliases, Short: "List images", Args: command.MaxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if o.Filters, err = command.Filters(filters); err != nil {
-				return err
-			}
+			o.Filters = command.Filters(filters)
 			if len(args) == 1 {
 				o.Filters.Add("reference", args[0])
 			}

@@ -2,7 +2,6 @@ package image
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/moby/moby/client"
@@ -15,7 +14,7 @@ import (
 // NewTag is `tare tag`.
 func NewTag(env *command.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", Args: cobra.ExactArgs(2),
+		Use: "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", Args: command.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -38,7 +37,7 @@ func newRemove(env *command.Env, name string, aliases ...string) *cobra.Command 
 	var o client.ImageRemoveOptions
 	var noPrune bool
 	cmd := &cobra.Command{
-		Use: name + " [OPTIONS] IMAGE [IMAGE...]", Aliases: aliases, Short: "Remove one or more images", Args: cobra.MinimumNArgs(1),
+		Use: name + " [OPTIONS] IMAGE [IMAGE...]", Aliases: aliases, Short: "Remove one or more images", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.PruneChildren = !noPrune
 			c, err := env.Client(cmd.Context())
@@ -71,7 +70,7 @@ func newRemove(env *command.Env, name string, aliases ...string) *cobra.Command 
 func NewInspect(env *command.Env) *cobra.Command {
 	var format, platform string
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Display detailed information on one or more images", Args: cobra.MinimumNArgs(1),
+		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Display detailed information on one or more images", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -111,19 +110,16 @@ func NewPrune(env *command.Env) *cobra.Command {
 	var force, all bool
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove unused images", Args: cobra.NoArgs,
+		Use: "prune [OPTIONS]", Short: "Remove unused images", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			what := "This will remove all dangling images."
 			if all {
 				what = "This will remove all images without at least one container associated to them."
 				f.Add("dangling", "false")
 			}
 			if !force && !env.Confirm(what) {
-				return errors.New("image prune has been cancelled")
+				return nil
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -150,6 +146,6 @@ func NewPrune(env *command.Env) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused images, not just dangling ones")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=<timestamp>")`)
+	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "until=<timestamp>")`)
 	return cmd
 }

@@ -22,7 +22,7 @@ func NewPull(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull [OPTIONS] NAME[:TAG|@DIGEST]",
 		Short: "Download an image from a registry",
-		Args:  cobra.ExactArgs(1),
+		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return pull(cmd.Context(), env, args[0], platform, all, quiet, env.Stdout)
 		},

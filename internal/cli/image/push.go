@@ -19,7 +19,7 @@ func NewPush(env *command.Env) *cobra.Command {
 	var all, quiet bool
 	var platform string
 	cmd := &cobra.Command{
-		Use: "push [OPTIONS] NAME[:TAG]", Short: "Upload an image to a registry", Args: cobra.ExactArgs(1),
+		Use: "push [OPTIONS] NAME[:TAG]", Short: "Upload an image to a registry", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named, err := reference.ParseNormalizedNamed(args[0])
 			if err != nil {

@@ -22,12 +22,9 @@ func NewList(env *command.Env) *cobra.Command {
 	var filters []string
 	var full, quiet bool
 	cmd := &cobra.Command{
-		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List networks", Args: cobra.NoArgs,
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List networks", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			c, err := env.Client(cmd.Context())
 			if err != nil {
 				return err
@@ -67,7 +64,7 @@ func NewCreate(env *command.Env) *cobra.Command {
 	var ipamDriver string
 	var v4, v6 bool
 	cmd := &cobra.Command{
-		Use: "create [OPTIONS] NETWORK", Short: "Create a network", Args: cobra.ExactArgs(1),
+		Use: "create [OPTIONS] NETWORK", Short: "Create a network", Args: command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Options, o.Labels = command.KeyValues(opts), command.KeyValues(labels)
 			if cmd.Flags().Changed("ipv4") {
@@ -98,8 +95,8 @@ func NewCreate(env *command.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the Network")
-	fs.StringArrayVarP(&opts, "opt", "o", nil, "Set driver specific options")
-	fs.StringArrayVar(&labels, "label", nil, "Set metadata on a network")
+	command.List(fs, &opts, "opt", "o", "Set driver specific options")
+	command.List(fs, &labels, "label", "", "Set metadata on a network")
 	fs.BoolVar(&o.Internal, "internal", false, "Restrict external access to the network")
 	fs.BoolVar(&o.Attachable, "attachable", false, "Enable manual container attachment")
 	fs.BoolVar(&o.Ingress, "ingress", false, "Create swarm routing-mesh network")
@@ -109,11 +106,11 @@ func NewCreate(env *command.Env) *cobra.Command {
 	fs.BoolVar(&v4, "ipv4", true, "Enable or disable IPv4 address assignment")
 	fs.BoolVar(&v6, "ipv6", false, "Enable or disable IPv6 address assignment")
 	fs.StringVar(&ipamDriver, "ipam-driver", "default", "IP Address Management Driver")
-	fs.StringArrayVar(&ipamOpts, "ipam-opt", nil, "Set IPAM driver specific options")
+	command.List(fs, &ipamOpts, "ipam-opt", "", "Set IPAM driver specific options")
 	fs.StringSliceVar(&subnets, "subnet", nil, "Subnet in CIDR format that represents a network segment")
 	fs.StringSliceVar(&gateways, "gateway", nil, "IPv4 or IPv6 Gateway for the master subnet")
 	fs.StringSliceVar(&ranges, "ip-range", nil, "Allocate container ip from a sub-range")
-	fs.StringArrayVar(&aux, "aux-address", nil, "Auxiliary IPv4 or IPv6 addresses used by Network driver")
+	command.List(fs, &aux, "aux-address", "", "Auxiliary IPv4 or IPv6 addresses used by Network driver")
 	return cmd
 }
 
@@ -191,7 +188,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 	var format string
 	var o client.NetworkInspectOptions
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] NETWORK [NETWORK...]", Short: "Display detailed information on one or more networks", Args: cobra.MinimumNArgs(1),
+		Use: "inspect [OPTIONS] NETWORK [NETWORK...]", Short: "Display detailed information on one or more networks", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -221,7 +218,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 func NewRemove(env *command.Env) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "rm NETWORK [NETWORK...]", Aliases: []string{"remove"}, Short: "Remove one or more networks", Args: cobra.MinimumNArgs(1),
+		Use: "rm NETWORK [NETWORK...]", Aliases: []string{"remove"}, Short: "Remove one or more networks", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -250,14 +247,11 @@ func NewPrune(env *command.Env) *cobra.Command {
 	var force bool
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove all unused networks", Args: cobra.NoArgs,
+		Use: "prune [OPTIONS]", Short: "Remove all unused networks", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			if !force && !env.Confirm("This will remove all custom networks not used by at least one container.") {
-				return errors.New("network prune has been cancelled")
+				return nil
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -277,7 +271,7 @@ func NewPrune(env *command.Env) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=<timestamp>")`)
+	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "until=<timestamp>")`)
 	return cmd
 }
 
@@ -287,7 +281,7 @@ func NewConnect(env *command.Env) *cobra.Command {
 	var ip, ip6 string
 	var local, driverOpts []string
 	cmd := &cobra.Command{
-		Use: "connect [OPTIONS] NETWORK CONTAINER", Short: "Connect a container to a network", Args: cobra.ExactArgs(2),
+		Use: "connect [OPTIONS] NETWORK CONTAINER", Short: "Connect a container to a network", Args: command.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ep.DriverOpts = command.KeyValues(driverOpts)
 			var ic network.EndpointIPAMConfig
@@ -326,7 +320,7 @@ func NewConnect(env *command.Env) *cobra.Command {
 	fs.StringVar(&ip, "ip", "", `IPv4 address (e.g., "172.30.100.104")`)
 	fs.StringVar(&ip6, "ip6", "", `IPv6 address (e.g., "2001:db8::33")`)
 	fs.StringSliceVar(&ep.Aliases, "alias", nil, "Add network-scoped alias for the container")
-	fs.StringArrayVar(&ep.Links, "link", nil, "Add link to another container")
+	command.List(fs, &ep.Links, "link", "", "Add link to another container")
 	fs.StringSliceVar(&local, "link-local-ip", nil, "Add a link-local address for the container")
 	fs.StringSliceVar(&driverOpts, "driver-opt", nil, "driver options for the network")
 	fs.IntVar(&ep.GwPriority, "gw-priority", 0, "Highest gw-priority provides the default gateway. Accepts positive and negative values.")
@@ -337,7 +331,7 @@ func NewConnect(env *command.Env) *cobra.Command {
 func NewDisconnect(env *command.Env) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "disconnect [OPTIONS] NETWORK CONTAINER", Short: "Disconnect a container from a network", Args: cobra.ExactArgs(2),
+		Use: "disconnect [OPTIONS] NETWORK CONTAINER", Short: "Disconnect a container from a network", Args: command.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {

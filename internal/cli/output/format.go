@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"strings"
 	"text/tabwriter"
@@ -18,6 +19,7 @@ type Column[T any] struct {
 	Name   string // "ID"
 	Header string // "CONTAINER ID"
 	Value  func(T) string
+	Any    func(T) any // instead of Value, for what is no text in JSON
 }
 
 // Table is how a list of T is shown.
@@ -27,41 +29,43 @@ type Table[T any] struct {
 	Default string
 	// Quiet is the template for -q.
 	Quiet string
+	// Raw is the template of --format raw, RawQuiet with -q too; "" if there is none.
+	Raw, RawQuiet string
+	// Labels makes {{.Label "key"}} of a template, nil if T has no labels.
+	Labels func(T) map[string]string
 }
 
-// Print shows rows by format: "" (the default), "table" or "table TEMPLATE", "json", or a template.
+// Print shows rows by format: "" (the default), "table" or "table TEMPLATE", "json", "raw", or a template.
 func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error {
-	if format == "" || format == "table" {
-		switch {
-		case quiet:
+	switch {
+	case format == "" || format == "table":
+		if format = t.Default; quiet {
 			format = t.Quiet
-		default:
-			format = t.Default
 		}
-	}
-	if format == "json" {
-		for _, r := range rows {
-			if err := writeJSON(w, t.row(r)); err != nil {
-				return err
-			}
+	case format == "raw" && t.Raw != "":
+		if format = t.Raw; quiet {
+			format = t.RawQuiet
 		}
-		return nil
+	case format == "json":
+		format = "{{json .}}"
 	}
 	text, table := strings.CutPrefix(format, "table ")
 	tmpl, err := Parse(text)
 	if err != nil {
 		return err
 	}
-	out := w
+	// All or nothing: a template that fails at the second row prints no first one.
+	var buf bytes.Buffer
+	out := io.Writer(&buf)
 	var tw *tabwriter.Writer
 	if table {
-		tw = tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
+		tw = tabwriter.NewWriter(&buf, 10, 1, 3, ' ', 0)
 		out = tw
-		headers := map[string]string{}
+		headers := cells{"": func(key string) string { return key }}
 		for _, c := range t.Columns {
 			headers[c.Name] = c.Header
 		}
-		if err := execute(out, tmpl, header(headers)); err != nil {
+		if err := execute(out, tmpl, headers); err != nil {
 			return err
 		}
 	}
@@ -71,36 +75,53 @@ func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error 
 		}
 	}
 	if tw != nil {
-		return tw.Flush()
+		if err := tw.Flush(); err != nil {
+			return err
+		}
 	}
-	return nil
+	_, err = buf.WriteTo(w)
+	return err
 }
 
-func (t Table[T]) row(r T) map[string]string {
-	m := make(map[string]string, len(t.Columns))
+func (t Table[T]) row(r T) cells {
+	m := make(cells, len(t.Columns)+1)
 	for _, c := range t.Columns {
+		if c.Any != nil {
+			m[c.Name] = c.Any(r)
+			continue
+		}
 		m[c.Name] = c.Value(r)
+	}
+	m[""] = func(key string) string {
+		if t.Labels == nil {
+			return ""
+		}
+		return t.Labels(r)[key]
 	}
 	return m
 }
 
-// header answers {{.Label "x"}}-like calls of a table's header line with the plain header.
-func header(h map[string]string) map[string]string { return h }
+// cells is one line as templates see it: column → text, and "" → the labels.
+type cells map[string]any
+
+// Label is the value of a label, and in the header line its key.
+func (c cells) Label(key string) string { return c[""].(func(string) string)(key) }
+
+// MarshalJSON leaves out the labels' function: the column Labels has them.
+func (c cells) MarshalJSON() ([]byte, error) {
+	m := maps.Clone(map[string]any(c))
+	delete(m, "")
+	return json.Marshal(m)
+}
 
 func execute(w io.Writer, tmpl *template.Template, data any) error {
 	var buf bytes.Buffer
 	if err := tmpl.Execute(&buf, data); err != nil {
-		return fmt.Errorf("template parsing error: %w", err)
+		return fmt.Errorf("failed to execute template: %w", err)
 	}
 	buf.WriteByte('\n')
 	_, err := w.Write(buf.Bytes())
 	return err
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
 
 var functions = template.FuncMap{
@@ -122,6 +143,9 @@ var functions = template.FuncMap{
 	"lower": strings.ToLower,
 	"upper": strings.ToUpper,
 	"pad": func(s string, left, right int) string {
+		if s == "" {
+			return s
+		}
 		return strings.Repeat(" ", left) + s + strings.Repeat(" ", right)
 	},
 	"println":  func(args ...any) string { return fmt.Sprintln(args...) },
@@ -134,7 +158,7 @@ func Parse(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
 	t, err := template.New("").Option("missingkey=error").Funcs(functions).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("template parsing error: %w", err)
+		return nil, fmt.Errorf("failed to parse template: %w", err)
 	}
 	return t, nil
 }

@@ -1,7 +1,6 @@
 package system
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -30,7 +29,7 @@ func NewDiskUsage(env *command.Env) *cobra.Command {
 	var format string
 	var verbose bool
 	cmd := &cobra.Command{
-		Use: "df [OPTIONS]", Short: "Show disk usage", Args: cobra.NoArgs,
+		Use: "df [OPTIONS]", Short: "Show disk usage", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -158,14 +157,11 @@ func NewBuilderPrune(env *command.Env) *cobra.Command {
 	var o client.BuildCachePruneOptions
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "prune", Short: "Remove build cache", Args: cobra.NoArgs,
+		Use: "prune", Short: "Remove build cache", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if o.Filters, err = command.Filters(filters); err != nil {
-				return err
-			}
+			o.Filters = command.Filters(filters)
 			if !force && !env.Confirm("This will remove all dangling build cache.") {
-				return errors.New("builder prune has been cancelled")
+				return nil
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -189,7 +185,7 @@ func NewBuilderPrune(env *command.Env) *cobra.Command {
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
 	cmd.Flags().BoolVarP(&o.All, "all", "a", false, "Remove all unused build cache, not just dangling ones")
 	cmd.Flags().Int64Var(&o.ReservedSpace, "keep-storage", 0, "Amount of disk space to keep for cache, in bytes")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=24h")`)
+	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "until=24h")`)
 	return cmd
 }
 
@@ -198,14 +194,11 @@ func NewPrune(env *command.Env) *cobra.Command {
 	var all, volumes, force bool
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove unused data", Args: cobra.NoArgs,
+		Use: "prune [OPTIONS]", Short: "Remove unused data", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			if !force && !env.Confirm(pruneWarning(all, volumes)) {
-				return errors.New("system prune has been cancelled")
+				return nil
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -218,7 +211,7 @@ func NewPrune(env *command.Env) *cobra.Command {
 	fs.BoolVarP(&all, "all", "a", false, "Remove all unused images not just dangling ones")
 	fs.BoolVar(&volumes, "volumes", false, "Prune anonymous volumes")
 	fs.BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	fs.StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "label=<key>=<value>")`)
+	command.PruneFilterFlag(fs, &filters, `Provide filter values (e.g. "label=<key>=<value>")`)
 	return cmd
 }
 

@@ -20,7 +20,7 @@ import (
 func NewInfo(env *command.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: "info [OPTIONS]", Short: "Display system-wide information", Args: cobra.NoArgs,
+		Use: "info [OPTIONS]", Short: "Display system-wide information", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {

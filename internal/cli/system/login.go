@@ -20,7 +20,7 @@ func NewLogin(env *command.Env) *cobra.Command {
 	var user, password string
 	var fromStdin bool
 	cmd := &cobra.Command{
-		Use: "login [OPTIONS] [SERVER]", Short: "Authenticate to a registry", Args: cobra.MaximumNArgs(1),
+		Use: "login [OPTIONS] [SERVER]", Short: "Authenticate to a registry", Args: command.MaxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host := ""
 			if len(args) == 1 {
@@ -104,7 +104,7 @@ func ask(env *command.Env, a *registry.AuthConfig, fromStdin bool) error {
 // NewLogout is `tare logout`.
 func NewLogout(env *command.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "logout [SERVER]", Short: "Log out from a registry", Args: cobra.MaximumNArgs(1),
+		Use: "logout [SERVER]", Short: "Log out from a registry", Args: command.MaxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host := ""
 			if len(args) == 1 {

@@ -43,7 +43,7 @@ type component struct {
 func NewVersion(env *command.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: "version [OPTIONS]", Short: "Show the version information", Args: cobra.NoArgs,
+		Use: "version [OPTIONS]", Short: "Show the version information", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, serverErr := gather(cmd.Context(), env)
 			if format == "json" {
@@ -113,7 +113,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 	var format, kind string
 	var size bool
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on Tare objects", Args: cobra.MinimumNArgs(1),
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on Tare objects", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -176,7 +176,7 @@ func inspectAny(ctx context.Context, c *client.Client, kind, name string, size b
 	if !known {
 		return output.Object{}, fmt.Errorf("unknown type: %q: must be one of container, image, network, volume", kind)
 	}
-	return output.Object{}, fmt.Errorf("No such object: %s", name)
+	return output.Object{}, fmt.Errorf("Error: No such object: %s", name)
 }
 
 // NewEvents is `tare events`.
@@ -185,12 +185,9 @@ func NewEvents(env *command.Env) *cobra.Command {
 	var filters []string
 	var format string
 	cmd := &cobra.Command{
-		Use: "events [OPTIONS]", Short: "Get real time events from the server", Args: cobra.NoArgs,
+		Use: "events [OPTIONS]", Short: "Get real time events from the server", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if o.Filters, err = command.Filters(filters); err != nil {
-				return err
-			}
+			o.Filters = command.Filters(filters)
 			print, err := eventPrinter(env, format)
 			if err != nil {
 				return err

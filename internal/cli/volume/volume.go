@@ -22,12 +22,9 @@ func NewList(env *command.Env) *cobra.Command {
 	var filters []string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List volumes", Args: cobra.NoArgs,
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List volumes", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			c, err := env.Client(cmd.Context())
 			if err != nil {
 				return err
@@ -73,7 +70,7 @@ func NewCreate(env *command.Env) *cobra.Command {
 	var o client.VolumeCreateOptions
 	var opts, labels []string
 	cmd := &cobra.Command{
-		Use: "create [OPTIONS] [VOLUME]", Short: "Create a volume", Args: cobra.MaximumNArgs(1),
+		Use: "create [OPTIONS] [VOLUME]", Short: "Create a volume", Args: command.MaxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if o.Name != "" {
@@ -98,8 +95,8 @@ func NewCreate(env *command.Env) *cobra.Command {
 	fs.StringVarP(&o.Driver, "driver", "d", "local", "Specify volume driver name")
 	fs.StringVar(&o.Name, "name", "", "Specify volume name")
 	_ = fs.MarkHidden("name")
-	fs.StringArrayVarP(&opts, "opt", "o", nil, "Set driver specific options")
-	fs.StringArrayVar(&labels, "label", nil, "Set metadata for a volume")
+	command.List(fs, &opts, "opt", "o", "Set driver specific options")
+	command.List(fs, &labels, "label", "", "Set metadata for a volume")
 	return cmd
 }
 
@@ -107,7 +104,7 @@ func NewCreate(env *command.Env) *cobra.Command {
 func NewInspect(env *command.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Short: "Display detailed information on one or more volumes", Args: cobra.MinimumNArgs(1),
+		Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Short: "Display detailed information on one or more volumes", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -136,7 +133,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 func NewRemove(env *command.Env) *cobra.Command {
 	var o client.VolumeRemoveOptions
 	cmd := &cobra.Command{
-		Use: "rm [OPTIONS] VOLUME [VOLUME...]", Aliases: []string{"remove"}, Short: "Remove one or more volumes", Args: cobra.MinimumNArgs(1),
+		Use: "rm [OPTIONS] VOLUME [VOLUME...]", Aliases: []string{"remove"}, Short: "Remove one or more volumes", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -161,18 +158,15 @@ func NewPrune(env *command.Env) *cobra.Command {
 	var force, all bool
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove unused local volumes", Args: cobra.NoArgs,
+		Use: "prune [OPTIONS]", Short: "Remove unused local volumes", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := command.Filters(filters)
-			if err != nil {
-				return err
-			}
+			f := command.Filters(filters)
 			what := "This will remove anonymous local volumes not used by at least one container."
 			if all {
 				what = "This will remove all local volumes not used by at least one container."
 			}
 			if !force && !env.Confirm(what) {
-				return errors.New("volume prune has been cancelled")
+				return nil
 			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
@@ -195,7 +189,7 @@ func NewPrune(env *command.Env) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused volumes, not just anonymous ones")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "label=<label>")`)
+	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "label=<label>")`)
 	return cmd
 }
 

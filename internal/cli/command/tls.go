@@ -1,0 +1,61 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/docker/go-connections/tlsconfig"
+	"github.com/moby/moby/client"
+	"github.com/spf13/pflag"
+)
+
+// TLS is how a tcp:// engine is told who we are, and checked to be who it says.
+type TLS struct {
+	use, verify   bool
+	ca, cert, key string
+	fs            *pflag.FlagSet
+}
+
+// Register adds the --tls flags.
+func (t *TLS) Register(fs *pflag.FlagSet) {
+	t.fs = fs
+	fs.BoolVar(&t.use, "tls", false, "Use TLS; implied by --tlsverify")
+	fs.StringVar(&t.ca, "tlscacert", "", "Trust certs signed only by this CA (default: ca.pem in DOCKER_CERT_PATH or the config folder)")
+	fs.StringVar(&t.cert, "tlscert", "", "Path to TLS certificate file (default: cert.pem beside it)")
+	fs.StringVar(&t.key, "tlskey", "", "Path to TLS key file (default: key.pem beside it)")
+	fs.BoolVar(&t.verify, "tlsverify", false, "Use TLS and verify the remote")
+}
+
+// options are the client's, none without TLS.
+func (t *TLS) options(configDir string) ([]client.Opt, error) {
+	verify := t.verify || os.Getenv("DOCKER_TLS_VERIFY") != "" && (t.fs == nil || !t.fs.Changed("tlsverify"))
+	if !verify && !t.use && os.Getenv("DOCKER_TLS") == "" && t.ca == "" && t.cert == "" && t.key == "" {
+		return nil, nil
+	}
+	dir := cmp.Or(os.Getenv("DOCKER_CERT_PATH"), configDir)
+	file := func(flag, name string) string {
+		if flag != "" {
+			return flag
+		}
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			return ""
+		}
+		return path
+	}
+	ca, cert, key := "", file(t.cert, "cert.pem"), file(t.key, "key.pem")
+	if verify || t.ca != "" {
+		ca = cmp.Or(t.ca, filepath.Join(dir, "ca.pem"))
+	}
+	if verify {
+		return []client.Opt{client.WithTLSClientConfig(ca, cert, key)}, nil
+	}
+	config, err := tlsconfig.Client(tlsconfig.Options{CAFile: ca, CertFile: cert, KeyFile: key, ExclusiveRootPools: true, InsecureSkipVerify: true})
+	if err != nil {
+		return nil, fmt.Errorf("cannot use TLS: %w", err)
+	}
+	return []client.Opt{client.WithHTTPClient(&http.Client{Transport: &http.Transport{TLSClientConfig: config}, CheckRedirect: client.CheckRedirect})}, nil
+}

@@ -1,0 +1,255 @@
+// Package scripts holds the command line `tare` to the stock docker command line.
+//
+// A parity script (parity/*.sh) is a list of bash lines. Each line runs twice against the
+// same engine, once with `docker` being the stock client and once with it being tare, each in a folder of its
+// own, and must give the same standard output, standard error and exit code. $X differs between
+// the two, so that names can be made with it. What differs by nature (ids, times, the
+// program's name) is evened out before.
+//
+// A line that starts with "~" is compared by exit code and standard output only, "~~" by exit code only; the comment above says why.
+// Lines that end in a backslash continue.
+package scripts
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"tare/internal/test/harness"
+)
+
+// program is one of the two command lines.
+type program struct {
+	path, mark, dir string
+}
+
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func TestParity(t *testing.T) {
+	files, err := filepath.Glob("parity/*.sh")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	e := harness.Start(t, "--default-address-pool", "base=10.213.0.0/16,size=24")
+	image := e.Tools()
+	stock, ours := programs(t, e)
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".sh"), func(t *testing.T) {
+			defer reset(t, e, image)
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []*string{&stock.dir, &ours.dir} {
+				*dir = t.TempDir()
+			}
+			for _, l := range lines(string(text)) {
+				compare(t, e, l, stock, ours)
+			}
+		})
+	}
+}
+
+func programs(t *testing.T, e *harness.Engine) (stock, ours *program) {
+	t.Helper()
+	docker, err := exec.LookPath("docker")
+	if err != nil {
+		t.Skip("the stock docker command line is not installed")
+	}
+	return &program{path: docker, mark: "qdq"}, &program{path: filepath.Join(e.Bin, "tare"), mark: "qtq"}
+}
+
+// line is one step of a script.
+type line struct {
+	number     int
+	text       string
+	skipStderr bool
+	skipStdout bool
+}
+
+func lines(text string) []line {
+	var out []line
+	var open bool
+	for i, l := range strings.Split(text, "\n") {
+		switch {
+		case open:
+			last := &out[len(out)-1]
+			last.text += "\n" + l
+		case l == "" || l[0] == '#':
+			continue
+		default:
+			step := line{number: i + 1}
+			if rest, ok := strings.CutPrefix(l, "~"); ok {
+				step.skipStderr, l = true, rest
+			}
+			if rest, ok := strings.CutPrefix(l, "~"); ok {
+				step.skipStdout, l = true, rest
+			}
+			step.text = strings.TrimSpace(l)
+			out = append(out, step)
+		}
+		open = strings.HasSuffix(l, `\`)
+	}
+	return out
+}
+
+func compare(t *testing.T, e *harness.Engine, l line, stock, ours *program) {
+	t.Helper()
+	want, got := stock.run(t, e, l.text), ours.run(t, e, l.text)
+	if os.Getenv("PARITY_SHOW") != "" {
+		t.Logf("%s\n%d\n%s%s", l.text, want.code, want.stdout, want.stderr)
+	}
+	var diffs []string
+	if want.code != got.code {
+		diffs = append(diffs, "exit code")
+	}
+	if want.stdout != got.stdout && !l.skipStdout {
+		diffs = append(diffs, "stdout")
+	}
+	if want.stderr != got.stderr && !l.skipStderr {
+		diffs = append(diffs, "stderr")
+	}
+	if len(diffs) > 0 {
+		t.Errorf("line %d: %s\ndiffers in %s\n--- docker: %d\n%s%s\n--- tare: %d\n%s%s", l.number, l.text, strings.Join(diffs, ", "),
+			want.code, want.stdout, marked(want.stderr), got.code, got.stdout, marked(got.stderr))
+	}
+}
+
+// marked puts "2> " before each line.
+func marked(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "2> " + strings.ReplaceAll(strings.TrimSuffix(s, "\n"), "\n", "\n2> ")
+}
+
+// patience is how long a line may take.
+const patience = 10 * time.Second
+
+const prelude = `set -o pipefail
+docker() { "$CLI" "$@"; }
+nulls() { sed -E 's/,"[A-Za-z]+":(\[\]|\{\}|null|""|false|0)//g'; } # leaves empty fields out of JSON
+`
+
+func (p *program) run(t *testing.T, e *harness.Engine, script string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", prelude+script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, p.dir
+	cmd.Env = append(e.Env(), "CLI="+p.path, "X="+p.mark, "R="+e.Registry(), "DOCKER_CONFIG="+filepath.Join(p.dir, ".config"), "DOCKER_CLI_HINTS=false", "LC_ALL=C", "TZ=UTC")
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && ctx.Err() == nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("%s does not end: %s", p.path, script)
+	}
+	even := func(s string) string { return p.even(e, s) }
+	return result{even(out.String()), even(errs.String()), cmd.ProcessState.ExitCode()}
+}
+
+// evened is what differs by nature.
+var evened = []struct {
+	re *regexp.Regexp
+	to string
+}{
+	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "HEX64"},
+	{regexp.MustCompile(`\b[0-9a-f]{12}\b`), "HEX12"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d| [+-]\d{4} UTC)?`), "TIME"},
+	{regexp.MustCompile(`([Ll]ess than a|[Aa]bout a|\d+) (second|minute)s?`), "SPAN"},
+	{regexp.MustCompile(`\b(20|10|30)\d{8}\b`), "UNIX"},
+	{regexp.MustCompile(`\b3[23]\d{3}\b`), "PORT"},
+	{regexp.MustCompile(`(See|Run|SRun) '(docker [a-z ]*)--help' for`), "Run '$2--help' for"}, // the stock client has all three
+	{regexp.MustCompile(` {2,}`), "  "},
+}
+
+func (p *program) even(e *harness.Engine, s string) string {
+	s = strings.ReplaceAll(s, p.dir, "/DIR")
+	s = strings.ReplaceAll(s, p.path, "docker")
+	s = strings.ReplaceAll(s, e.Dir, "/ENGINE")
+	s = p.marks().Replace(s)
+	if strings.HasSuffix(p.path, "tare") {
+		s = programName.ReplaceAllString(s, "docker")
+	}
+	for _, r := range evened {
+		s = r.re.ReplaceAllString(s, r.to)
+	}
+	return s
+}
+
+// marks evens out the names of both programs, ours and the other's.
+func (p *program) marks() *strings.Replacer {
+	other := "qdq"
+	if p.mark == other {
+		other = "qtq"
+	}
+	return strings.NewReplacer(p.mark, "qXq", other, "qYq", strings.ToUpper(p.mark), "QXQ", strings.ToUpper(other), "QYQ")
+}
+
+var programName = regexp.MustCompile(`\btare\b`)
+
+// reset removes what a script left: containers, networks, volumes, and images but the tools.
+func reset(t *testing.T, e *harness.Engine, keep string) {
+	ctx := t.Context()
+	if ctx.Err() != nil {
+		return
+	}
+	list, err := e.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
+	if err != nil {
+		t.Error(err)
+	}
+	var all sync.WaitGroup
+	for _, c := range list.Items {
+		all.Go(func() {
+			if _, err := e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true}); err != nil && !strings.Contains(err.Error(), "No such container") {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if _, err := e.Client.NetworkPrune(ctx, client.NetworkPruneOptions{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Client.VolumePrune(ctx, client.VolumePruneOptions{All: true}); err != nil {
+		t.Error(err)
+	}
+	images, err := e.Client.ImageList(ctx, client.ImageListOptions{All: true})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, i := range images.Items {
+		if slices.ContainsFunc(i.RepoTags, func(n string) bool { return n == keep+":latest" }) {
+			continue
+		}
+		names := i.RepoTags
+		if len(names) == 0 {
+			names = []string{i.ID}
+		}
+		for _, name := range names {
+			if _, err := e.Client.ImageRemove(ctx, name, client.ImageRemoveOptions{Force: true, PruneChildren: true}); err != nil && !strings.Contains(err.Error(), "No such image") {
+				t.Error(err)
+			}
+		}
+	}
+}
