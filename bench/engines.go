@@ -20,6 +20,7 @@ type engine struct {
 	env           []string
 	missing       map[string]bool // measures it does not take part in
 	pulls         []string        // flags of its pull for a registry without TLS
+	kills         []string        // flags of its rm -f to kill at once, as the others do unasked
 }
 
 func (e *engine) cmd(args ...string) *exec.Cmd {
@@ -106,7 +107,7 @@ func (b *bench) start() error {
 	// crun refuses a host with cgroup v1 controllers and a v2 tree; runc takes it.
 	podman := &engine{name: "podman", command: []string{"/usr/bin/podman", "--root", dir("podman"), "--runroot", dir("podman.run"), "--tmpdir", dir("podman.tmp"),
 		"--cgroup-manager", "cgroupfs", "--runtime", "runc", "--events-backend", "file"},
-		env: []string{"CONTAINERS_CONF=" + conf}, missing: map[string]bool{}, pulls: []string{"--tls-verify=false"}}
+		env: []string{"CONTAINERS_CONF=" + conf}, missing: map[string]bool{}, pulls: []string{"--tls-verify=false"}, kills: []string{"--time", "0"}}
 	b.undo = append(b.undo, func() { _ = podman.do("system", "reset", "--force") })
 	b.engines = []*engine{tare, docker, podman}
 	if err := b.noteInstance(dir("tared.log")); err != nil {

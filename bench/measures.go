@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func (b *bench) starts() error {
 		}
 		return nil
 	}
-	removeAll := func(e *engine) error { return e.do(append([]string{"rm", "-f"}, names...)...) }
+	removeAll := func(e *engine) error { return e.do(slices.Concat([]string{"rm", "-f"}, e.kills, names)...) }
 	starting, removing, idle := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	for range 3 {
 		for _, e := range b.engines {
