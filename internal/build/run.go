@@ -76,7 +76,7 @@ func (w *worker) run(ctx context.Context, a *area, op graph.Run, work solve.Work
 }
 
 func execUser(u rootfs.User) specs.User {
-	out := specs.User{UID: uint32(u.UID), GID: uint32(u.GID)}
+	out := specs.User{UID: uint32(u.UID), GID: uint32(u.GID), AdditionalGids: []uint32{uint32(u.GID)}}
 	for _, g := range u.Groups {
 		if g != u.GID {
 			out.AdditionalGids = append(out.AdditionalGids, uint32(g))

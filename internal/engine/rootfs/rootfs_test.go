@@ -111,12 +111,12 @@ func TestLookUp(t *testing.T) {
 		groups []uint32
 		fails  bool
 	}{
-		{name: "", want: User{Home: "/"}},
-		{name: "top", want: User{UID: 1000, GID: 1001, Home: "/home/top"}, groups: []uint32{10}},
-		{name: "1000", want: User{UID: 1000, GID: 1001, Home: "/home/top"}, groups: []uint32{10}},
-		{name: "5:6", want: User{UID: 5, GID: 6, Home: "/"}},
-		{name: "top:extra", want: User{UID: 1000, GID: 77, Home: "/home/top"}},
-		{name: "0", add: []string{"extra", "99"}, want: User{Home: "/"}, groups: []uint32{77, 99}},
+		{name: "", want: User{Home: "/"}, groups: []uint32{0}},
+		{name: "top", want: User{UID: 1000, GID: 1001, Home: "/home/top"}, groups: []uint32{1001, 10}},
+		{name: "1000", want: User{UID: 1000, GID: 1001, Home: "/home/top"}, groups: []uint32{1001, 10}},
+		{name: "5:6", want: User{UID: 5, GID: 6, Home: "/"}, groups: []uint32{6}},
+		{name: "top:extra", want: User{UID: 1000, GID: 77, Home: "/home/top"}, groups: []uint32{77}},
+		{name: "0", add: []string{"extra", "99"}, want: User{Home: "/"}, groups: []uint32{0, 77, 99}},
 		{name: "nobody-here", fails: true},
 		{name: "0", add: []string{"no-such-group"}, fails: true},
 	} {

@@ -16,7 +16,7 @@ import (
 // User is a user of a container by number.
 type User struct {
 	UID, GID uint32
-	Groups   []uint32 // further groups, without GID
+	Groups   []uint32 // all groups, GID first: a process without its own group among them may read what is closed to that group
 	Home     string
 }
 
@@ -39,7 +39,7 @@ func LookUp(read Reader, name string, groups []string) (User, error) {
 		return User{}, fault.Invalid("%w", err)
 	}
 	out := User{UID: uint32(u.Uid), GID: uint32(u.Gid), Home: u.Home}
-	extra := u.Sgids
+	extra := append([]int{u.Gid}, u.Sgids...)
 	if len(groups) > 0 {
 		var source io.Reader
 		if len(group) > 0 {

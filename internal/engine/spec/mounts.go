@@ -48,16 +48,11 @@ func buildMounts(s *specs.Spec, in Input) error {
 		if taken[path.Clean(m.Destination)] {
 			continue // the person's mount takes the default's place
 		}
-		switch m.Destination {
-		case "/dev/shm":
+		if m.Destination == "/dev/shm" {
 			if host.IpcMode.IsNone() {
 				continue
 			}
 			m = shm(m, in)
-		case "/dev/mqueue":
-			if host.IpcMode.IsHost() {
-				m = bind("/dev/mqueue", "/dev/mqueue", false)
-			}
 		}
 		all = append(all, m)
 	}

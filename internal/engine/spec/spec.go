@@ -49,7 +49,7 @@ type Input struct {
 // User is the process's user by number, with the home folder that its passwd entry has.
 type User struct {
 	UID, GID uint32
-	Groups   []uint32 // further groups, without GID
+	Groups   []uint32 // all groups, GID among them
 	Home     string
 }
 
