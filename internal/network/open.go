@@ -93,7 +93,7 @@ func (m *Manager) assemble() (err error) {
 		return err
 	}
 	if m.cfg.Firewall {
-		if m.rules.fw, err = firewall.Open(tableName(m.cfg.Instance)); err != nil {
+		if m.rules.fw, err = firewall.Open(tableName(m.cfg.Instance), rtnl.Uplinks()...); err != nil {
 			return err
 		}
 	}

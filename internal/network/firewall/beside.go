@@ -22,7 +22,8 @@ import (
 //	-m mark --mark 0x1000/0x1000 -m comment --comment tare-<instance> -j ACCEPT
 //
 // Our own forward chain, which comes before, sets the mark on what it accepts, so the rule stays the same
-// whatever networks and ports there are. What goes on to another engine's bridge gets no mark: there that engine's rules decide.
+// whatever networks and ports there are. What goes on to another engine's bridge gets no mark: there that engine's rules
+// decide. A bridge that a default route leaves by is none of an engine's.
 const passMark = 0x1000
 
 var (

@@ -10,7 +10,10 @@
 //	raw         from our bridges to 127/8: drop (CVE-2020-8558; replies still carry the bridge's own address here)
 //	forward     within one bridge: accept · from or to an internal network: drop ·
 //	            to our bridges: replies and published ports accept, the rest drop
+//	            accepted, or to the outside: marked for Beside
 //	postrouting from a subnet to the outside: masquerade · to a published port from a subnet or from 127/8: masquerade
+//
+// Redirect is apart: a table of one rule in a container's namespace.
 //
 // Nothing here touches a table that is not ours, but for one rule in the chain that Docker leaves to others (Beside).
 // Other rules still apply after ours: an accept ends only our own chain.
@@ -52,7 +55,9 @@ type Table struct {
 	table *nftables.Table
 	watch *netlink.Conn // nil before Beside and after Close
 
-	bridges, same, internal, nets, masq, ports, addrPorts *nftables.Set
+	uplinkNames []string
+
+	bridges, same, internal, uplinks, nets, masq, ports, addrPorts *nftables.Set
 }
 
 // element lists are attributes of at most 64 KiB
@@ -62,18 +67,20 @@ const chunk = 1000
 const batchSize = 32 << 20
 
 // Open prepares the table called name in the network namespace of the calling thread. Nothing is written before Reset.
-func Open(name string) (*Table, error) {
+// Uplinks are the links that lead out of the host; the kernel tells those that are no bridges.
+func Open(name string, uplinks ...string) (*Table, error) {
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetWriteBuffer(batchSize), c.SetReadBuffer(batchSize))
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open nftables: %w", err)
 	}
-	t := &Table{conn: conn, table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
+	t := &Table{conn: conn, uplinkNames: uplinks, table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
 	key := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
 	addrKey := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	target := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
 	t.bridges = &nftables.Set{Table: t.table, Name: "bridges", KeyType: nftables.TypeIFName}
+	t.uplinks = &nftables.Set{Table: t.table, Name: "uplinks", KeyType: nftables.TypeIFName}
 	t.internal = &nftables.Set{Table: t.table, Name: "internal", KeyType: nftables.TypeIFName}
 	t.same = &nftables.Set{Table: t.table, Name: "same", Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)}
@@ -103,9 +110,14 @@ func (t *Table) Reset(networks []Network, ports []Publish) error {
 	t.conn.AddTable(t.table) // so that the deletion finds one
 	t.conn.DelTable(t.table)
 	t.conn.AddTable(t.table)
-	for _, s := range []*nftables.Set{t.bridges, t.internal, t.same, t.nets, t.masq, t.ports, t.addrPorts} {
+	for _, s := range []*nftables.Set{t.bridges, t.internal, t.uplinks, t.same, t.nets, t.masq, t.ports, t.addrPorts} {
 		if err := t.conn.AddSet(s, nil); err != nil {
 			return fmt.Errorf("cannot declare nft set %s: %w", s.Name, err)
+		}
+	}
+	for _, name := range t.uplinkNames {
+		if err := t.conn.SetAddElements(t.uplinks, []nftables.SetElement{{Key: ifname(name)}}); err != nil {
+			return fmt.Errorf("cannot encode nft elements: %w", err)
 		}
 	}
 	t.rules()
@@ -293,6 +305,7 @@ func (t *Table) rules() {
 	t.rule(forward, outTo(t.bridges, false), translated(), pass())
 	t.rule(forward, outTo(t.bridges, false), verdict(expr.VerdictDrop))
 	t.rule(forward, in(t.bridges), toNoBridge(), pass())
+	t.rule(forward, in(t.bridges), outTo(t.uplinks, false), pass())
 
 	masquerade := []expr.Any{&expr.Masq{}}
 	t.rule(post, outTo(t.bridges, true), ip4(), saddrIn(t.masq), masquerade)

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -89,19 +90,38 @@ func Addrs(index int) ([]netip.Prefix, error) {
 
 // DefaultMTU is the MTU of the default route's link, 0 if there is no such route.
 func DefaultMTU() int {
+	if links := uplinks(); len(links) > 0 {
+		return links[0].Attrs().MTU
+	}
+	return 0
+}
+
+// Uplinks are the names of the links that default routes leave by.
+func Uplinks() []string {
+	var names []string
+	for _, l := range uplinks() {
+		if !slices.Contains(names, l.Attrs().Name) {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
+
+func uplinks() []netlink.Link {
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {
-		return 0
+		return nil
 	}
+	var links []netlink.Link
 	for _, r := range routes {
 		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
 			continue
 		}
 		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
-			return l.Attrs().MTU
+			links = append(links, l)
 		}
 	}
-	return 0
+	return links
 }
 
 // ForgetFlows drops tracked UDP connections to or from an address or a local port set, so that the next
