@@ -72,7 +72,7 @@ finish() {
 # clean_instance INSTANCE FOLDER: what an ended engine keeps by design (containers go on, so do the supervisor, the bridges and
 # the firewall's table), and what a broken one left.
 clean_instance() {
-  local pid group
+  local pid group name handle
   [ -f "$2/exec/supervisor.pid" ] && kill "$(cat "$2/exec/supervisor.pid")" 2>/dev/null
   for group in /sys/fs/cgroup/tare/"$1" /sys/fs/cgroup/*/tare/"$1"; do
     [ -d "$group" ] || continue
@@ -83,8 +83,14 @@ clean_instance() {
     done < <(find "$group" -mindepth 2 -name cgroup.procs -exec cat {} + 2>/dev/null)
     find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
   done
-  "${inside[@]}" ip -o link show type bridge | grep -F "alias tare $1" | sed 's/^[0-9]*: \([^:@]*\).*/\1/' | xargs -r -n1 "${inside[@]}" ip link delete
+  for name in $("${inside[@]}" ip -o link show type bridge | grep -F "alias tare $1" | sed 's/^[0-9]*: \([^:@]*\).*/\1/'); do
+    "${inside[@]}" ip link delete "$name"
+  done
   "${inside[@]}" nft delete table inet "tare-$1" 2>/dev/null
+  for handle in $("${inside[@]}" nft -a list chain ip filter DOCKER-USER 2>/dev/null | sed -n "s/.*\"tare-$1\".* handle //p"); do
+    "${inside[@]}" nft delete rule ip filter DOCKER-USER handle "$handle"
+  done
+  return 0
 }
 
 fail() {
@@ -139,6 +145,14 @@ start_dockerd() { # start_dockerd FLAG…: Debian's dockerd; sets dockerd_pid
   dockerd_pid=$!
   pids+=("$dockerd_pid")
   wait_for 30 "dockerd's start" curl -sf --unix-socket "$work/dockerd.sock" http://localhost/_ping
+}
+
+end_process() { # end_process PID [SIGNAL]: one that was started here, and wait
+  local i
+  kill "-${2:-TERM}" "$1"
+  wait "$1" 2>/dev/null || true
+  for i in "${!pids[@]}"; do [ "${pids[i]}" != "$1" ] || unset "pids[i]"; done
+  pids=("${pids[@]}")
 }
 peer_docker() { DOCKER_HOST=unix://$work/dockerd.sock /usr/bin/docker "$@"; }
 
