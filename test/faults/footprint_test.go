@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -48,6 +49,9 @@ func cgroups(e *harness.Engine) []string {
 // links are the engine's bridges and what is plugged into them.
 func links(e *harness.Engine) []string {
 	all, err := netlink.LinkList()
+	for errors.Is(err, netlink.ErrDumpInterrupted) { // other engines are at work
+		all, err = netlink.LinkList()
+	}
 	if err != nil {
 		e.T.Fatal(err)
 	}
@@ -205,7 +209,7 @@ func nothingNew(e *harness.Engine, what string, before []string) {
 			break
 		}
 		if time.Now().After(deadline) {
-			e.T.Errorf("%s leaves:\n\t%s", what, strings.Join(left, "\n\t"))
+			e.T.Errorf("%s leaves %d things:\n\t%s", what, len(left), strings.Join(left[:min(len(left), 12)], "\n\t"))
 			return
 		}
 	}

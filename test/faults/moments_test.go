@@ -342,7 +342,7 @@ func contextTar(files map[string]string) *bytes.Buffer {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for name, text := range files {
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))})
+		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text))})
 		io.WriteString(w, text)
 	}
 	w.Close()
