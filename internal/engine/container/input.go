@@ -23,6 +23,12 @@ import (
 // probeHost learns what spec building wants to know of the machine.
 func probeHost() spec.Host {
 	h := spec.Host{CPUs: runtime.NumCPU()}
+	if list, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil {
+		h.OnlineCPUs = strings.TrimSpace(string(list))
+	}
+	if list, err := os.ReadFile("/sys/devices/system/node/online"); err == nil {
+		h.OnlineNodes = strings.TrimSpace(string(list))
+	}
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
 		for lines := bufio.NewScanner(bytes.NewReader(status)); lines.Scan(); {
 			if hex, ok := strings.CutPrefix(lines.Text(), "CapBnd:"); ok {

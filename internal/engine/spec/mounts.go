@@ -243,6 +243,18 @@ type Bind struct {
 // IsPath tells whether the source is a host path rather than a volume's name.
 func (b Bind) IsPath() bool { return strings.HasPrefix(b.Source, "/") }
 
+// isMode tells whether s, after "/path:", is a mode rather than a destination.
+func isMode(s string) bool {
+	for o := range strings.SplitSeq(s, ",") {
+		if !slices.Contains(bindModes, o) && !slices.Contains(mount.Propagations, mount.Propagation(o)) {
+			return false
+		}
+	}
+	return true
+}
+
+var bindModes = []string{"", "rw", "ro", "z", "Z", "consistent", "cached", "delegated", "nocopy"}
+
 // ParseBind reads one element of HostConfig.Binds.
 func ParseBind(s string) (Bind, error) {
 	bad := func() (Bind, error) { return Bind{}, fault.Invalid("invalid volume specification: '%s'", s) }
@@ -253,7 +265,7 @@ func ParseBind(s string) (Bind, error) {
 		b.Destination = parts[0]
 	case 2:
 		b.Source, b.Destination = parts[0], parts[1]
-		if !strings.HasPrefix(b.Destination, "/") && strings.HasPrefix(b.Source, "/") {
+		if !strings.HasPrefix(b.Destination, "/") && strings.HasPrefix(b.Source, "/") && isMode(b.Destination) {
 			b.Source, b.Destination, b.Mode = "", parts[0], parts[1]
 		}
 	case 3:

@@ -69,6 +69,8 @@ type Host struct {
 	AppArmor     bool
 	SwapLimit    bool // memory+swap can be limited
 	CPUs         int
+	OnlineCPUs   string // as a list, "0-3"; "" if unknown
+	OnlineNodes  string // of memory
 }
 
 // Device is one node for the container, with its cgroup permissions.

@@ -29,7 +29,7 @@ func plain() Input {
 		ID: testID, Config: &container.Config{Cmd: []string{"serve"}}, HostConfig: &container.HostConfig{NetworkMode: "bridge"},
 		User: User{Home: "/root"}, CgroupParent: "/tare/test", Init: "/usr/bin/tare-run",
 		Files: Files{Hosts: "/c/hosts", Hostname: "/c/hostname", ResolvConf: "/c/resolv.conf"},
-		Host:  Host{SwapLimit: true, CPUs: 4, AppArmor: true},
+		Host:  Host{SwapLimit: true, CPUs: 4, AppArmor: true, OnlineCPUs: "0-3", OnlineNodes: "0"},
 	}
 }
 
@@ -271,6 +271,10 @@ func TestRefusals(t *testing.T) {
 		"bind mode":    {func(c *container.Config, h *container.HostConfig) { h.Binds = []string{"/a:/x:nope"} }, "invalid mode: nope"},
 		"bind root":    {func(c *container.Config, h *container.HostConfig) { h.Binds = []string{"/a:/"} }, "destination can't be '/'"},
 		"memory":       {func(c *container.Config, h *container.HostConfig) { h.Memory = 1 }, "Minimum memory limit allowed is 6MB"},
+		"cpu set":      {func(c *container.Config, h *container.HostConfig) { h.CpusetCpus = "0-1,7" }, "Requested CPUs are not available - requested 0-1,7, available: 0-3"},
+		"cpu list":     {func(c *container.Config, h *container.HostConfig) { h.CpusetCpus = "0-99999999999" }, "for cpuset cpus: invalid format"},
+		"node set":     {func(c *container.Config, h *container.HostConfig) { h.CpusetMems = "1" }, "Requested memory nodes are not available - requested 1, available: 0"},
+		"bind to":      {func(c *container.Config, h *container.HostConfig) { h.Binds = []string{"/a:x"} }, "invalid mount path: 'x' mount path must be absolute"},
 		"cpus":         {func(c *container.Config, h *container.HostConfig) { h.NanoCPUs = 9e9 }, "range of CPUs"},
 		"capability":   {func(c *container.Config, h *container.HostConfig) { h.CapAdd = []string{"FLY"} }, `invalid capability: "FLY"`},
 		"security opt": {func(c *container.Config, h *container.HostConfig) { h.SecurityOpt = []string{"nope=1"} }, "invalid --security-opt 2"},

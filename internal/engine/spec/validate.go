@@ -211,10 +211,11 @@ func ValidateResources(r container.Resources, host Host) (warnings []string, err
 	case r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0:
 		return nil, fault.Invalid("CpuCount, CpuPercent, IOMaximumIOps and IOMaximumBandwidth exist on Windows only")
 	}
-	for _, set := range []string{r.CpusetCpus, r.CpusetMems} {
-		if strings.Trim(set, "0123456789,- ") != "" {
-			return nil, fault.Invalid("Invalid value %s for cpuset", set)
-		}
+	if err := validateSet(r.CpusetCpus, host.OnlineCPUs, "cpus", "CPUs"); err != nil {
+		return nil, err
+	}
+	if err := validateSet(r.CpusetMems, host.OnlineNodes, "mems", "memory nodes"); err != nil {
+		return nil, err
 	}
 	if r.Memory > 0 && r.MemorySwap != r.Memory*2 && r.MemorySwap != 0 && !host.SwapLimit {
 		warnings = append(warnings, "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.")
