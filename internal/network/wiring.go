@@ -11,6 +11,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/network/dns"
+	"tare/internal/network/firewall"
 	"tare/internal/network/rtnl"
 )
 
@@ -54,7 +55,7 @@ func (w *wiring) plug(b *sandbox, endpoints []*endpoint) error {
 			if err := inside.Do(&lo); err != nil {
 				return err
 			}
-			sockets, err = dns.Listen()
+			sockets, err = openDNS()
 		}
 		return err
 	})
@@ -73,6 +74,20 @@ func (w *wiring) plug(b *sandbox, endpoints []*endpoint) error {
 		return err
 	}
 	return w.endpointSysctls(ns, endpoints)
+}
+
+// openDNS opens the sockets of a DNS server in the calling thread's namespace: on a high port with a redirection from
+// DNS's, so that the container may serve DNS itself. A kernel without nft gets the port itself.
+func openDNS() (*dns.Sockets, error) {
+	s, err := dns.Listen(0)
+	if err != nil {
+		return nil, err
+	}
+	if firewall.Redirect(dns.Addr, dns.Port, s.Port) == nil {
+		return s, nil
+	}
+	s.Close()
+	return dns.Listen(dns.Port)
 }
 
 // wire makes the veths, then addresses and routes inside in one batch.

@@ -25,7 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Addr is where containers find the server.
+// Addr is where containers find the server, at Port: by binding it or, where programs of the container shall be free to bind that port
+// of all addresses themselves, by a redirection to another.
 var Addr = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
 // Port is DNS's.
@@ -50,20 +51,44 @@ type Names interface {
 }
 
 // Sockets are a server's, bound in the namespace of the thread that called Listen.
-type Sockets struct{ udp, tcp *os.File }
+type Sockets struct {
+	Port     uint16
+	udp, tcp *os.File
+}
 
-// Listen binds Addr; the namespace's loopback link has to be up.
-func Listen() (*Sockets, error) {
-	udp, err := bound(unix.SOCK_DGRAM)
-	if err != nil {
-		return nil, err
-	}
-	tcp, err := bound(unix.SOCK_STREAM)
-	if err != nil {
+// Listen binds a port of Addr for UDP and TCP; 0 is any. The namespace's loopback link has to be up.
+func Listen(port uint16) (*Sockets, error) {
+	for range attempts {
+		udp, err := bound(unix.SOCK_DGRAM, port)
+		if err != nil {
+			return nil, err
+		}
+		number, err := portOf(udp)
+		if err != nil {
+			udp.Close()
+			return nil, err
+		}
+		tcp, err := bound(unix.SOCK_STREAM, number)
+		if err == nil {
+			return &Sockets{number, udp, tcp}, nil
+		}
 		udp.Close()
-		return nil, err
+		if port != 0 || !errors.Is(err, unix.EADDRINUSE) {
+			return nil, err
+		}
 	}
-	return &Sockets{udp, tcp}, nil
+	return nil, fmt.Errorf("cannot listen on %s for DNS: no port is free for both UDP and TCP", Addr)
+}
+
+// attempts to find a port for both
+const attempts = 16
+
+func portOf(f *os.File) (uint16, error) {
+	sa, err := unix.Getsockname(int(f.Fd()))
+	if err != nil {
+		return 0, fmt.Errorf("cannot listen on %s for DNS: %w", Addr, err)
+	}
+	return uint16(sa.(*unix.SockaddrInet4).Port), nil
 }
 
 // Close is for sockets that no server was started on.
@@ -72,11 +97,11 @@ func (s *Sockets) Close() {
 	s.tcp.Close()
 }
 
-func bound(kind int) (*os.File, error) {
+func bound(kind int, port uint16) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err == nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		err = unix.Bind(fd, &unix.SockaddrInet4{Port: Port, Addr: Addr.As4()})
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: Addr.As4()})
 		if err == nil && kind == unix.SOCK_STREAM {
 			err = unix.Listen(fd, 16)
 		}
@@ -85,7 +110,7 @@ func bound(kind int) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s:%d for DNS: %w", Addr, Port, err)
+		return nil, fmt.Errorf("cannot listen on %s:%d for DNS: %w", Addr, port, err)
 	}
 	return os.NewFile(uintptr(fd), "dns"), nil
 }
