@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,7 +23,7 @@ type Link struct {
 
 // Links lists the links of the calling thread's namespace.
 func Links() ([]Link, error) {
-	list, err := netlink.LinkList()
+	list, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list links: %w", err)
 	}
@@ -35,6 +36,19 @@ func Links() ([]Link, error) {
 	return out, nil
 }
 
+// tries bounds how often a list is asked for that others change meanwhile.
+const tries = 200
+
+// whole lists again while the kernel says that the list changed under it, as it does beside other engines at work.
+func whole[T any](list func() ([]T, error)) (out []T, err error) {
+	for range tries {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return out, err
+}
+
 // Used is a range of addresses that a link of this host has or routes to.
 type Used struct {
 	Prefix netip.Prefix
@@ -45,7 +59,7 @@ type Used struct {
 // UsedPrefixes lists the host's IPv4 addresses and routes (all tables), less default routes.
 func UsedPrefixes() ([]Used, error) {
 	var out []Used
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("cannot list addresses: %w", err)
 	}
@@ -54,7 +68,9 @@ func UsedPrefixes() ([]Used, error) {
 			out = append(out, Used{Prefix: p.Masked(), Link: a.LinkIndex, Local: true})
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot list routes: %w", err)
 	}
@@ -75,7 +91,7 @@ func Addrs(index int) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +124,7 @@ func Uplinks() []string {
 }
 
 func uplinks() []netlink.Link {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil
 	}
