@@ -87,8 +87,8 @@ func (s *Service) Disconnect(ctx context.Context, networkRef, ref string, force 
 }
 
 // rewire records changed wishes, and for a container that runs what it has now; its files follow.
-func (s *Service) rewire(e *entry, f func(*record)) error {
-	now := s.networks.Current(e.id)
+func (p *parts) rewire(e *entry, f func(*record)) error {
+	now := p.networks.Current(e.id)
 	rec := e.change(func(r *record) {
 		f(r)
 		if now != nil && r.State.running() {
@@ -96,11 +96,11 @@ func (s *Service) rewire(e *entry, f func(*record)) error {
 		}
 	})
 	if now != nil && rec.State.running() {
-		if err := s.writeNetworkFiles(e.id, now); err != nil {
+		if err := p.writeNetworkFiles(e.id, now); err != nil {
 			return err
 		}
 	}
-	return s.save(rec)
+	return p.save(rec)
 }
 
 func both(s *Service, networkRef, ref string) (*entry, network.Inspect, error) {
