@@ -198,7 +198,7 @@ func TestPruneBesideWork(t *testing.T) {
 	}
 	workers.Go(func() {
 		for i := range rounds / 2 {
-			body := contextTar(map[string]string{"Dockerfile": fmt.Sprintf("FROM %s/large\nENV I=%d\nCOPY file /file\nRUN [\"/file\", \"true\"]\n", r, i%3), "file": string(harness.Toolbox(t))})
+			body := contextTar(map[string]string{"Dockerfile": fmt.Sprintf("FROM %s/large\nENV I=%d\nCOPY true /true\nRUN [\"/true\"]\n", r, i%3), "true": string(harness.Toolbox(t))})
 			if err := post(e, "POST", fmt.Sprintf("/build?t=built%d", i), body); err != nil {
 				t.Errorf("build: %v", err)
 			}
