@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -162,7 +163,10 @@ func (r *remover) remove(ctx context.Context, e *entry, volumes bool) error {
 	e.rec.State.Status = container.StateRemoving
 	e.answer(ctx, true)
 	e.mu.Unlock()
-	r.background.Go(func() { os.RemoveAll(trash) })
+	r.background.Go(func() {
+		runtime.Gosched() // those who wait for the removal get their answer first
+		os.RemoveAll(trash)
+	})
 	return nil
 }
 

@@ -95,6 +95,9 @@ func enable(mount, group string) error {
 // inheritCpuset gives each directory on the way its parent's CPUs and memory nodes: a v1
 // cpuset starts with none, and takes no process then.
 func inheritCpuset(mount, group string) error {
+	if made, err := inheritFrom(mount+path.Dir(group), mount+group); made || err != nil {
+		return err
+	}
 	at := mount
 	for _, part := range strings.Split(strings.Trim(group, "/"), "/") {
 		child := path.Join(at, part)
@@ -109,6 +112,23 @@ func inheritCpuset(mount, group string) error {
 		at = child
 	}
 	return nil
+}
+
+// inheritFrom gives a new cpuset its parent's; made is false if that has none itself.
+func inheritFrom(parent, child string) (made bool, err error) {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		value := readString(path.Join(parent, file))
+		if value == "" {
+			return false, nil
+		}
+		if readString(path.Join(child, file)) != "" {
+			continue // a group that was there before
+		}
+		if err := write(child, file, value); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (g *Group) exists() bool {

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"os"
 	"strconv"
 	"strings"
 
@@ -41,16 +42,30 @@ func (g *Group) devices(rules []specs.LinuxDeviceCgroup) error {
 	if dir == "" {
 		return fault.Invalid("this machine has no devices cgroup controller")
 	}
+	// The kernel takes one rule a write, but many writes to an open file.
+	var open [2]*os.File
+	defer func() {
+		for _, f := range open {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}()
 	for _, r := range withEveryContainers(rules) {
 		text, err := deviceRule(r)
 		if err != nil {
 			return err
 		}
-		file := "devices.deny"
+		file, at := "devices.deny", 0
 		if r.Allow {
-			file = "devices.allow"
+			file, at = "devices.allow", 1
 		}
-		if err := write(dir, file, text); err != nil {
+		if open[at] == nil {
+			if open[at], err = os.OpenFile(dir+"/"+file, os.O_WRONLY, 0); err != nil {
+				return fault.Internal("cannot open the rules of devices: %w", err)
+			}
+		}
+		if _, err := open[at].WriteString(text); err != nil {
 			return fault.Internal("cannot write %s to %s/%s: %w", text, dir, file, err)
 		}
 	}

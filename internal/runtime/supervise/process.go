@@ -158,6 +158,9 @@ func (p *process) fail(err error) {
 
 // becomeCreated takes the terminal, and answers Create; an exec goes on at once.
 func (p *process) becomeCreated(master *os.File) {
+	if p.phase == going {
+		return // it was told beforehand
+	}
 	p.phase = created
 	if p.terminal {
 		if err := p.takeMaster(master); err != nil {

@@ -65,6 +65,9 @@ func (s *supervisor) startExec(r *request, req runtime.Exec, want *runtime.Attac
 			p.fail(err)
 		}
 	}
+	if p.failure == nil && !p.terminal {
+		p.goOn() // nothing has to happen between its creation and its exec
+	}
 	s.restLater()
 	return nil
 }
