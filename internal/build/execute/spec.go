@@ -2,6 +2,7 @@ package execute
 
 import (
 	"cmp"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ func (e *Executor) spec(id string, p Process) (*specs.Spec, error) {
 	if s.Process == nil {
 		s.Process = &specs.Process{}
 	}
+	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, defaults.Throttles(os.DirFS("/sys"))...)
 	s.Root = &specs.Root{Path: "rootfs"}
 	s.Hostname = hostname
 	s.Process.Terminal = false

@@ -230,7 +230,7 @@ func (c *creation) hostConfig() *container.HostConfig {
 	if h.MaskedPaths == nil && !h.Privileged || h.ReadonlyPaths == nil && !h.Privileged {
 		masked, readonly := spec.DefaultPaths()
 		if h.MaskedPaths == nil {
-			h.MaskedPaths = masked
+			h.MaskedPaths = append(masked, c.host.Masked...)
 		}
 		if h.ReadonlyPaths == nil {
 			h.ReadonlyPaths = readonly

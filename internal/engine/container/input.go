@@ -18,11 +18,12 @@ import (
 	"tare/internal/base/fault"
 	"tare/internal/engine/rootfs"
 	"tare/internal/engine/spec"
+	"tare/internal/runtime/defaults"
 )
 
 // probeHost learns what spec building wants to know of the machine.
 func probeHost() spec.Host {
-	h := spec.Host{CPUs: runtime.NumCPU()}
+	h := spec.Host{CPUs: runtime.NumCPU(), Masked: defaults.Throttles(os.DirFS("/sys"))}
 	if list, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil {
 		h.OnlineCPUs = strings.TrimSpace(string(list))
 	}

@@ -69,8 +69,9 @@ type Host struct {
 	AppArmor     bool
 	SwapLimit    bool // memory+swap can be limited
 	CPUs         int
-	OnlineCPUs   string // as a list, "0-3"; "" if unknown
-	OnlineNodes  string // of memory
+	OnlineCPUs   string   // as a list, "0-3"; "" if unknown
+	OnlineNodes  string   // of memory
+	Masked       []string // paths to mask besides the defaults
 }
 
 // Device is one node for the container, with its cgroup permissions.

@@ -168,6 +168,8 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 		if ns, err = unix.Open(p.PidNS, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
 			err = inPidNamespace(ns, spawn)
 			unix.Close(ns)
+		} else {
+			err = &os.PathError{Op: "open", Path: p.PidNS, Err: err}
 		}
 	default:
 		err = spawn()

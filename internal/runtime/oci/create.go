@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,6 +28,7 @@ type options struct {
 	pidFile       string
 	preserve      int
 	detach        bool
+	keepKeyring   bool
 }
 
 func (o *options) flags(fs *flag.FlagSet) {
@@ -55,7 +57,7 @@ func create(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	var o options
 	o.flags(fs)
 	bundleFlag(fs, &o)
-	refuse := refused(fs, "no-pivot", "no-new-keyring")
+	refuse := refused(fs, "no-pivot")
 	if err := parse(fs, args, 1, 1); err != nil {
 		return 1, err
 	}
@@ -74,7 +76,9 @@ func create(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	return 0, nil
 }
 
+// bundleFlag adds the flags of create and run that exec does not have.
 func bundleFlag(fs *flag.FlagSet, o *options) {
+	fs.BoolVar(&o.keepKeyring, "no-new-keyring", false, "keep the caller's session keyring")
 	fs.StringVar(&o.bundle, "bundle", ".", "folder with config.json")
 	fs.StringVar(&o.bundle, "b", ".", "short for --bundle")
 }
@@ -123,6 +127,9 @@ func (g *global) newContainer(id string, o options) (*container, error) {
 	}
 	if c.plan, err = plan.Compile(c.spec, nil, host); err != nil {
 		return nil, err
+	}
+	if o.keepKeyring {
+		c.plan.Steps = slices.DeleteFunc(c.plan.Steps, func(s plan.Step) bool { return s.Op == plan.OpKeyring })
 	}
 	if c.group, err = cgroup.Open(c.spec.Linux.CgroupsPath); err != nil {
 		return nil, err

@@ -48,9 +48,9 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"create", "create [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N] ID", create},
+		{"create", "create [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N] [--no-new-keyring] ID", create},
 		{"start", "start ID", start},
-		{"run", "run [-b BUNDLE] [-d] [--keep] [--console-socket S] [--pid-file F] [--preserve-fds N] ID", run},
+		{"run", "run [-b BUNDLE] [-d] [--keep] [--console-socket S] [--pid-file F] [--preserve-fds N] [--no-new-keyring] ID", run},
 		{"exec", "exec [-t] [-e K=V] [--cwd D] [-u UID[:GID]] [-d] [-p process.json] ID COMMAND [ARG…]", execute},
 		{"state", "state ID", state},
 		{"kill", "kill [-a] ID [SIGNAL]", kill},

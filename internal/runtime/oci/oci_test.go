@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -433,4 +434,47 @@ func TestFeatures(t *testing.T) {
 		t.Error(out)
 	}
 	r.fails("exists", "spec", "-b", r.bundle)
+}
+
+// A bundle as `runc spec` writes it (1.1): its field order, its tabs, ambient capabilities, no umask.
+func TestSpecOfRunc(t *testing.T) {
+	r := newRig(t)
+	b, err := os.ReadFile("testdata/runc-spec.json")
+	must(t, err)
+	must(t, os.WriteFile(r.bundle+"/config.json", b, 0o644))
+	r.edit(func(s *specs.Spec) {
+		s.Process.Terminal = false
+		s.Process.Args = []string{"sh", "-c", "cat /proc/self/status /proc/sys/kernel/hostname; cat /proc/self/mountinfo; : > /x; exit 3"}
+	})
+	out, code := r.run("run", "-b", r.bundle, r.id)
+	if code != 3 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"CapBnd:\t0000000020000420", "NoNewPrivs:\t1", "Seccomp:\t0", "\nrunc\n", " /dev/mqueue ", "Read-only file system"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in %s", want, out)
+		}
+	}
+}
+
+// Without --no-new-keyring a container has a session keyring of its own.
+func TestKeyring(t *testing.T) {
+	r := newRig(t, "cat", "/proc/keys")
+	r.edit(func(s *specs.Spec) { s.Linux.MaskedPaths = nil })
+	if out := r.ok("run", "-b", r.bundle, r.id); strings.Count(out, "keyring") == 0 || strings.Contains(out, "tare-test-key") {
+		t.Errorf("/proc/keys: %s", out)
+	}
+	joined := make(chan string)
+	go func() { // the goroutine's thread, which keeps the keyring, ends with it
+		goruntime.LockOSThread()
+		if _, err := unix.KeyctlJoinSessionKeyring("tare-test-key"); err != nil {
+			joined <- err.Error()
+			return
+		}
+		out, _ := r.run("run", "--no-new-keyring", "-b", r.bundle, r.id)
+		joined <- out
+	}()
+	if out := <-joined; !strings.Contains(out, "tare-test-key") {
+		t.Errorf("/proc/keys without a new keyring: %s", out)
+	}
 }

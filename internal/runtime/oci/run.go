@@ -22,7 +22,7 @@ func run(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	fs.BoolVar(&o.detach, "detach", false, "don't wait for the container's end")
 	fs.BoolVar(&o.detach, "d", false, "short for --detach")
 	keep := fs.Bool("keep", false, "don't delete the container after its end")
-	refuse := refused(fs, "no-pivot", "no-new-keyring", "no-subreaper")
+	refuse := refused(fs, "no-pivot", "no-subreaper")
 	if err := parse(fs, args, 1, 1); err != nil {
 		return 1, err
 	}
