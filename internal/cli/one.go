@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ var alone = map[string]constructor{
 // addOne adds the command that args call, if it is one of alone.
 func addOne(root *cobra.Command, env *command.Env, args []string) bool {
 	one := alone[called(root.Flags(), args)]
-	if one == nil {
+	if one == nil || slices.Contains(args, "--help") { // help knows a command's other names
 		return false
 	}
 	add(root, env, one)

@@ -14,6 +14,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +29,7 @@ import (
 
 	"github.com/moby/moby/client"
 
+	"tare/internal/hub"
 	"tare/internal/test/harness"
 )
 
@@ -48,6 +51,7 @@ func TestParity(t *testing.T) {
 	e := harness.Start(t, "--default-address-pool", "base=10.213.0.0/16,size=24")
 	image := e.Tools()
 	stock, ours := programs(t, e)
+	auth := authRegistry(t)
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".sh"), func(t *testing.T) {
 			defer reset(t, e, image)
@@ -59,7 +63,7 @@ func TestParity(t *testing.T) {
 				*dir = t.TempDir()
 			}
 			for _, l := range lines(string(text)) {
-				compare(t, e, l, stock, ours)
+				compare(t, e, l, stock, ours, auth)
 			}
 		})
 	}
@@ -72,6 +76,27 @@ func programs(t *testing.T, e *harness.Engine) (stock, ours *program) {
 		t.Skip("the stock docker command line is not installed")
 	}
 	return &program{path: docker, mark: "qdq"}, &program{path: filepath.Join(e.Bin, "tare"), mark: "qtq"}
+}
+
+// authRegistry is a registry that lets in only "me" with "secret".
+func authRegistry(t *testing.T) string {
+	h, err := hub.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "me" || password != "secret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		srv.Close()
+		h.Close()
+	})
+	return strings.TrimPrefix(srv.URL, "http://")
 }
 
 // line is one step of a script.
@@ -108,9 +133,9 @@ func lines(text string) []line {
 	return out
 }
 
-func compare(t *testing.T, e *harness.Engine, l line, stock, ours *program) {
+func compare(t *testing.T, e *harness.Engine, l line, stock, ours *program, auth string) {
 	t.Helper()
-	want, got := stock.run(t, e, l.text), ours.run(t, e, l.text)
+	want, got := stock.run(t, e, l.text, auth), ours.run(t, e, l.text, auth)
 	if os.Getenv("PARITY_SHOW") != "" {
 		t.Logf("%s\n%d\n%s%s", l.text, want.code, want.stdout, want.stderr)
 	}
@@ -146,7 +171,7 @@ docker() { "$CLI" "$@"; }
 nulls() { sed -E 's/,"[A-Za-z]+":(\[\]|\{\}|null|""|false|0)//g'; } # leaves empty fields out of JSON
 `
 
-func (p *program) run(t *testing.T, e *harness.Engine, script string) result {
+func (p *program) run(t *testing.T, e *harness.Engine, script, auth string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -156,7 +181,7 @@ func (p *program) run(t *testing.T, e *harness.Engine, script string) result {
 	cmd.WaitDelay = time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, p.dir
-	cmd.Env = append(e.Env(), "CLI="+p.path, "X="+p.mark, "R="+e.Registry(), "DOCKER_CONFIG="+filepath.Join(p.dir, ".config"), "DOCKER_CLI_HINTS=false", "LC_ALL=C", "TZ=UTC")
+	cmd.Env = append(e.Env(), "CLI="+p.path, "X="+p.mark, "R="+e.Registry(), "AUTH="+auth, "DOCKER_CONFIG="+filepath.Join(p.dir, ".config"), "DOCKER_CLI_HINTS=false", "LC_ALL=C", "TZ=UTC")
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) && ctx.Err() == nil {
@@ -165,8 +190,7 @@ func (p *program) run(t *testing.T, e *harness.Engine, script string) result {
 	if ctx.Err() != nil {
 		t.Errorf("%s does not end: %s", p.path, script)
 	}
-	even := func(s string) string { return p.even(e, s) }
-	return result{even(out.String()), even(errs.String()), cmd.ProcessState.ExitCode()}
+	return result{p.even(e, out.String()), programName.ReplaceAllString(p.even(e, errs.String()), "docker"), cmd.ProcessState.ExitCode()}
 }
 
 // evened is what differs by nature.
@@ -189,9 +213,6 @@ func (p *program) even(e *harness.Engine, s string) string {
 	s = strings.ReplaceAll(s, p.path, "docker")
 	s = strings.ReplaceAll(s, e.Dir, "/ENGINE")
 	s = p.marks().Replace(s)
-	if strings.HasSuffix(p.path, "tare") {
-		s = programName.ReplaceAllString(s, "docker")
-	}
 	for _, r := range evened {
 		s = r.re.ReplaceAllString(s, r.to)
 	}
@@ -207,6 +228,7 @@ func (p *program) marks() *strings.Replacer {
 	return strings.NewReplacer(p.mark, "qXq", other, "qYq", strings.ToUpper(p.mark), "QXQ", strings.ToUpper(other), "QYQ")
 }
 
+// programName is evened out in messages.
 var programName = regexp.MustCompile(`\btare\b`)
 
 // reset removes what a script left: containers, networks, volumes, and images but the tools.

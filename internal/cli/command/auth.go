@@ -133,8 +133,9 @@ func (c *ConfigFile) Credentials(server string) (registry.AuthConfig, error) {
 	return out, nil
 }
 
-// Store keeps credentials, with the helper that is configured or in config.json.
-func (c *ConfigFile) Store(a registry.AuthConfig) error {
+// Store keeps credentials, with the helper that is configured or in config.json, whose path is
+// returned then: what is in it is not encrypted.
+func (c *ConfigFile) Store(a registry.AuthConfig) (plain string, err error) {
 	if helper := c.helper(a.ServerAddress); helper != "" {
 		user, secret := a.Username, a.Password
 		if a.IdentityToken != "" {
@@ -142,15 +143,15 @@ func (c *ConfigFile) Store(a registry.AuthConfig) error {
 		}
 		in, err := json.Marshal(struct{ ServerURL, Username, Secret string }{a.ServerAddress, user, secret})
 		if err != nil {
-			return err
+			return "", err
 		}
 		_, err = credentialHelper(helper, "store", string(in))
-		return err
+		return "", err
 	}
 	c.Auths[a.ServerAddress] = authEntry{
 		Auth: base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password)), IdentityToken: a.IdentityToken,
 	}
-	return c.write()
+	return c.path, c.write()
 }
 
 // Erase forgets the credentials of a registry; known tells whether there were any.
@@ -182,7 +183,14 @@ func (c *ConfigFile) write() error {
 	if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
 		return err
 	}
-	return files.WriteJSON(c.path, c.all, files.Synced)
+	if raw, err = json.MarshalIndent(c.all, "", "\t"); err != nil {
+		return err
+	}
+	path := c.path
+	if target, err := filepath.EvalSymlinks(path); err == nil { // a link stays one
+		path = target
+	}
+	return files.Write(path, raw, 0o600, files.Synced)
 }
 
 func credentialHelper(name, verb, input string) ([]byte, error) {

@@ -25,7 +25,7 @@ func TestCredentialsLiveInDockersFile(t *testing.T) {
 	if a, err := c.Credentials("reg.example"); err != nil || a.Username != "u" || a.Password != "p" {
 		t.Errorf("credentials under an URL: %+v, %v", a, err)
 	}
-	if err := c.Store(registry.AuthConfig{ServerAddress: "localhost:5000", Username: "me", Password: "s:e"}); err != nil {
+	if _, err := c.Store(registry.AuthConfig{ServerAddress: "localhost:5000", Username: "me", Password: "s:e"}); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)

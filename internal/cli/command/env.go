@@ -10,14 +10,23 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
 	"golang.org/x/term"
+
+	"tare/internal/cli/output"
 )
 
 // DefaultHost is where `tared` listens unless told otherwise.
 const DefaultHost = "unix:///run/tare/tared.sock"
+
+// APIVersion is the newest version of the Engine API that this program speaks. It is
+// the stock client 28.2's: what `inspect` prints is the answer as it came, and newer versions leave out fields
+// that scripts read, like .NetworkSettings.IPAddress.
+const APIVersion = "1.50"
 
 // Env is what a command runs in.
 type Env struct {
@@ -52,9 +61,10 @@ func (e *Env) TakeSignals() {
 // Out is where results go.
 func (e *Env) Out() io.Writer { return e.Stdout }
 
-// StdinTTY, StdoutTTY tell whether the stream is a terminal.
+// StdinTTY, StdoutTTY and StderrTTY tell whether the stream is a terminal.
 func (e *Env) StdinTTY() bool  { return term.IsTerminal(int(e.Stdin.Fd())) }
 func (e *Env) StdoutTTY() bool { return term.IsTerminal(int(e.Stdout.Fd())) }
+func (e *Env) StderrTTY() bool { return term.IsTerminal(int(e.Stderr.Fd())) }
 
 // Warn prints a line for the person, never part of the result.
 func (e *Env) Warn(format string, args ...any) {
@@ -87,17 +97,49 @@ func (e *Env) Client(ctx context.Context) (*client.Client, error) {
 	if e.Debug {
 		opts = append(opts, e.trace()...)
 	}
+	if byDefault {
+		// Our own engine speaks this version; nobody has to be asked.
+		if err := e.ensureEngine(ctx, host); err != nil {
+			return nil, err
+		}
+		opts = append(opts, client.WithAPIVersion(APIVersion))
+	}
 	c, err := client.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use engine address %s: %w", host, err)
 	}
-	if byDefault {
-		if err := e.ensureEngine(ctx, host); err != nil {
+	if !byDefault && os.Getenv(client.EnvOverrideAPIVersion) == "" {
+		if c, err = negotiated(ctx, c, opts); err != nil {
 			return nil, err
 		}
 	}
 	e.client = c
 	return c, nil
+}
+
+// negotiated returns a client for the highest version that both sides speak.
+func negotiated(ctx context.Context, c *client.Client, opts []client.Opt) (*client.Client, error) {
+	defer c.Close()
+	ping, err := c.Ping(ctx, client.PingOptions{})
+	if err != nil {
+		return nil, err
+	}
+	version := APIVersion
+	if olderThan(ping.APIVersion, version) {
+		version = ping.APIVersion
+	}
+	return client.New(append(opts, client.WithAPIVersion(version))...)
+}
+
+// olderThan compares "1.41" and "1.50"; an engine that tells no version is not older.
+func olderThan(a, b string) bool {
+	number := func(s string) int {
+		major, minor, _ := strings.Cut(s, ".")
+		x, _ := strconv.Atoi(major)
+		y, _ := strconv.Atoi(minor)
+		return x*1000 + y
+	}
+	return a != "" && number(a) < number(b)
 }
 
 // ExitError ends the program with a code. Its message, if any, is printed as it is.
@@ -111,12 +153,15 @@ func (e *ExitError) Error() string { return e.Message }
 // ExitCode is the program's exit code for err: 0, the code that err carries, or 1.
 func ExitCode(err error) int {
 	var exit *ExitError
+	var template *output.TemplateError
 	var told *jsonstream.Error // of a build: the code of the RUN that failed
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
 		return exit.Code
+	case errors.As(err, &template):
+		return 64
 	case errors.As(err, &told) && told.Code > 0 && told.Code < 256:
 		return told.Code
 	}

@@ -11,9 +11,15 @@ import (
 )
 
 // SaveTo writes what open gives to a file, which appears only when it is whole, or to stdout if that is no terminal.
-func (e *Env) SaveTo(path string, open func() (io.ReadCloser, error)) error {
+// what is what was not done, for errors.
+func (e *Env) SaveTo(what, path string, open func() (io.ReadCloser, error)) error {
 	if path == "" && e.StdoutTTY() {
 		return errors.New("cowardly refusing to save to a terminal: use the -o flag or redirect")
+	}
+	if path != "" {
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("failed to %s: invalid output path: %w", what, err)
+		}
 	}
 	r, err := open()
 	if err != nil {

@@ -52,6 +52,11 @@ func NewCopy(env *command.Env) *cobra.Command {
 	return cmd
 }
 
+var (
+	errNoDirectory   = errors.New("no such directory")
+	errCopyDirectory = errors.New("cannot copy directory")
+)
+
 // splitContainer reads CONTAINER:PATH; a path of this host starts with / or . or has no colon.
 func splitContainer(arg string) (container, p string) {
 	if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") {
@@ -101,11 +106,17 @@ func (o copying) from(ctx context.Context, ref, src, dst string) error {
 		name = ""
 	case statErr == nil && info.IsDir():
 	case statErr == nil && res.Stat.Mode.IsDir():
-		return fmt.Errorf("cannot copy a directory to the file %s", dst)
+		return errCopyDirectory
 	case strings.HasSuffix(dst, "/") && !res.Stat.Mode.IsDir():
-		return fmt.Errorf("no such directory: %s", dst)
+		return errNoDirectory
 	default: // a new name
 		dir, name = filepath.Dir(filepath.Clean(dst)), filepath.Base(filepath.Clean(dst))
+		if _, err := os.Stat(dir); err != nil {
+			if abs, err := filepath.Abs(dir); err == nil {
+				dir = abs
+			}
+			return fmt.Errorf("invalid output path: directory %q does not exist", dir)
+		}
 	}
 	return extract(res.Content, dir, res.Stat.Name, name, o.archive)
 }
@@ -165,7 +176,7 @@ func extract(r io.Reader, dir, top, name string, owners bool) error {
 			}
 		}
 		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
-			if err := root.Chmod(p, mode.Perm()); err != nil {
+			if err := root.Chmod(p, mode&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
 				return err
 			}
 			_ = root.Chtimes(p, h.ModTime, h.ModTime)
@@ -213,11 +224,15 @@ func (o copying) to(ctx context.Context, ref, src, dst string) error {
 		return err
 	}
 	contents := src == "." || strings.HasSuffix(src, "/.")
-	info, err := os.Lstat(filepath.Clean(src))
+	trailing := strings.HasSuffix(src, "/")
+	if src, err = filepath.Abs(src); err != nil {
+		return err
+	}
+	info, err := os.Lstat(src)
 	if err != nil {
 		return err
 	}
-	if o.follow || strings.HasSuffix(src, "/") {
+	if o.follow || trailing || contents {
 		if src, err = filepath.EvalSymlinks(src); err != nil {
 			return err
 		}
@@ -231,9 +246,9 @@ func (o copying) to(ctx context.Context, ref, src, dst string) error {
 		name = ""
 	case isDir:
 	case exists && info.IsDir():
-		return errors.New("cannot copy directory to a file")
+		return errCopyDirectory
 	case !exists && strings.HasSuffix(dst, "/") && !info.IsDir():
-		return fmt.Errorf("no such directory: %s:%s", ref, dst)
+		return errNoDirectory
 	default:
 		dir, name = path.Dir(path.Clean(dst)), path.Base(path.Clean(dst))
 	}

@@ -48,7 +48,7 @@ func NewExport(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return env.SaveTo(to, func() (io.ReadCloser, error) {
+			return env.SaveTo("export container", to, func() (io.ReadCloser, error) {
 				return c.ContainerExport(cmd.Context(), args[0], client.ContainerExportOptions{})
 			})
 		},

@@ -200,6 +200,7 @@ func (f *flags) hostConfig(fs *pflag.FlagSet) (*container.HostConfig, error) {
 		l, _ := units.ParseUlimit(u)
 		h.Ulimits = append(h.Ulimits, l)
 	}
+	slices.SortFunc(h.Ulimits, func(a, b *container.Ulimit) int { return strings.Compare(a.Name, b.Name) })
 	f.blkio(h)
 	return h, nil
 }

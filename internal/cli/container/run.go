@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -178,9 +179,14 @@ func create(ctx context.Context, env *command.Env, f *flags, req client.Containe
 		return nil, "", err
 	}
 	defer cidfile.close()
+	named, err := reference.ParseNormalizedNamed(req.Config.Image)
+	byID := err != nil // 64 hexadecimal digits, which no registry has
 	switch f.pull {
 	case "always":
-		if err := image.Pull(ctx, env, req.Config.Image, f.platform, f.quiet, env.Stderr); err != nil {
+		if byID {
+			break
+		}
+		if err := image.Pull(ctx, env, named, f.platform, f.quiet); err != nil {
 			return nil, "", err
 		}
 	case "missing", "never", "":
@@ -188,11 +194,11 @@ func create(ctx context.Context, env *command.Env, f *flags, req client.Containe
 		return nil, "", fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", f.pull)
 	}
 	res, err := c.ContainerCreate(ctx, req)
-	if errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image") && f.pull != "never" && f.pull != "always" {
+	if errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image") && f.pull != "never" && f.pull != "always" && !byID {
 		if !f.quiet {
-			fmt.Fprintf(env.Stderr, "Unable to find image '%s' locally\n", req.Config.Image)
+			fmt.Fprintf(env.Stderr, "Unable to find image '%s' locally\n", reference.FamiliarString(reference.TagNameOnly(named)))
 		}
-		if err := image.Pull(ctx, env, req.Config.Image, f.platform, f.quiet, env.Stderr); err != nil {
+		if err := image.Pull(ctx, env, named, f.platform, f.quiet); err != nil {
 			return nil, "", err
 		}
 		res, err = c.ContainerCreate(ctx, req)

@@ -33,7 +33,7 @@ func NewSave(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return env.SaveTo(to, func() (io.ReadCloser, error) { return c.ImageSave(cmd.Context(), args, opts...) })
+			return env.SaveTo("save image", to, func() (io.ReadCloser, error) { return c.ImageSave(cmd.Context(), args, opts...) })
 		},
 		ValidArgsFunction: completeImages(env),
 	}
@@ -104,10 +104,10 @@ func NewImport(env *command.Env) *cobra.Command {
 	var o client.ImageImportOptions
 	var platform string
 	cmd := &cobra.Command{
-		Use: "import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image", Args: command.RangeArgs(1, 2),
+		Use: "import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref := ""
-			if len(args) == 2 {
+			if len(args) > 1 {
 				ref = args[1]
 			}
 			src := client.ImageImportSource{SourceName: args[0]}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return table(full, digests).Print(env.Out(), format, quiet, lines(res.Items, digests, quiet))
+			return table(full, digests).Print(env.Out(), format, quiet, lines(res.Items, digests))
 		},
 	}
 	fs := cmd.Flags()
@@ -57,8 +58,8 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	return cmd
 }
 
-// lines makes one line for each name; with digests one for each name and digest, and one for each image when only ids are asked for.
-func lines(items []image.Summary, digests, quiet bool) []line {
+// lines makes one line for each name; with digests one for each name and digest.
+func lines(items []image.Summary, digests bool) []line {
 	var out []line
 	for _, s := range items {
 		digestOf := map[string]string{}
@@ -73,9 +74,6 @@ func lines(items []image.Summary, digests, quiet bool) []line {
 				continue
 			}
 			out = append(out, line{s, t[:i], t[i+1:], digestOf[t[:i]]})
-			if quiet {
-				break
-			}
 		}
 		if len(out) > n {
 			continue
@@ -105,7 +103,11 @@ func table(full, digests bool) output.Table[line] {
 	if digests {
 		def = `table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
 	}
-	return output.Table[line]{Default: def, Quiet: `{{.ID}}`, Columns: []output.Column[line]{
+	raw := `repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n`
+	if digests {
+		raw = strings.Replace(raw, `image_id`, `{{if .Digest}}digest: {{.Digest}}\n{{end}}image_id`, 1)
+	}
+	return output.Table[line]{Default: def, Quiet: `{{.ID}}`, Raw: raw, RawQuiet: `image_id: {{.ID}}`, Columns: []output.Column[line]{
 		{Name: "ID", Header: "IMAGE ID", Value: func(l line) string { return output.ID(l.ID, full) }},
 		{Name: "Repository", Header: "REPOSITORY", Value: func(l line) string { return l.repository }},
 		{Name: "Tag", Header: "TAG", Value: func(l line) string { return l.tag }},
@@ -118,7 +120,7 @@ func table(full, digests bool) output.Table[line] {
 		}},
 		{Name: "CreatedAt", Header: "CREATED AT", Value: func(l line) string { return time.Unix(l.Created, 0).String() }},
 		{Name: "Size", Header: "SIZE", Value: func(l line) string { return output.Size(l.Size) }},
-		{Name: "VirtualSize", Header: "SIZE", Value: func(l line) string { return output.Size(l.Size) }},
+		{Name: "VirtualSize", Header: "SIZE", Value: func(l line) string { return units.HumanSize(float64(l.Size)) }},
 		{Name: "SharedSize", Header: "SHARED SIZE", Value: func(l line) string { return sizeOrNA(l.SharedSize) }},
 		{Name: "UniqueSize", Header: "UNIQUE SIZE", Value: func(l line) string {
 			if l.SharedSize < 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,11 @@ func NewTag(env *command.Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", Args: command.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range args {
+				if _, err := reference.ParseAnyReference(name); err != nil {
+					return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", name, err)
+				}
+			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
 				return err

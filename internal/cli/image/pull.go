@@ -36,18 +36,19 @@ func NewPull(env *command.Env) *cobra.Command {
 	return cmd
 }
 
-// Pull fetches an image and shows its progress on w, unless quiet.
-func Pull(ctx context.Context, env *command.Env, ref, platform string, quiet bool, w io.Writer) error {
+// Pull fetches an image for a container and shows its progress on stderr, unless quiet.
+func Pull(ctx context.Context, env *command.Env, named reference.Named, platform string, quiet bool) error {
+	w := io.Writer(env.Stderr)
 	if quiet {
 		w = io.Discard
 	}
-	return pull(ctx, env, ref, platform, false, quiet, w)
+	return fetch(ctx, env, reference.TagNameOnly(named), platform, false, w, env.StderrTTY())
 }
 
 func pull(ctx context.Context, env *command.Env, ref, platform string, all, quiet bool, w io.Writer) error {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return fmt.Errorf("invalid image name %q: %w", ref, err)
+		return err
 	}
 	switch {
 	case all && !reference.IsNameOnly(named):
@@ -58,6 +59,18 @@ func pull(ctx context.Context, env *command.Env, ref, platform string, all, quie
 		}
 		named = reference.TagNameOnly(named)
 	}
+	out := w
+	if quiet {
+		out = io.Discard
+	}
+	if err := fetch(ctx, env, named, platform, all, out, env.StdoutTTY()); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, named.String())
+	return nil
+}
+
+func fetch(ctx context.Context, env *command.Env, named reference.Named, platform string, all bool, w io.Writer, tty bool) error {
 	o := client.ImagePullOptions{All: all}
 	if platform != "" {
 		p, err := command.ParsePlatform(platform)
@@ -66,6 +79,7 @@ func pull(ctx context.Context, env *command.Env, ref, platform string, all, quie
 		}
 		o.Platforms = []ocispec.Platform{*p}
 	}
+	var err error
 	if o.RegistryAuth, err = env.RegistryAuth(named); err != nil {
 		return err
 	}
@@ -78,13 +92,5 @@ func pull(ctx context.Context, env *command.Env, ref, platform string, all, quie
 		return err
 	}
 	defer res.Close()
-	out := w
-	if quiet {
-		out = io.Discard
-	}
-	if err := output.Progress(res, out, w == io.Writer(env.Stdout) && env.StdoutTTY(), nil); err != nil {
-		return err
-	}
-	fmt.Fprintln(w, named.String())
-	return nil
+	return output.Progress(res, w, tty, nil)
 }

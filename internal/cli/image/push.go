@@ -23,7 +23,7 @@ func NewPush(env *command.Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named, err := reference.ParseNormalizedNamed(args[0])
 			if err != nil {
-				return fmt.Errorf("invalid image name %q: %w", args[0], err)
+				return err
 			}
 			switch {
 			case all && !reference.IsNameOnly(named):

@@ -36,6 +36,8 @@ func NewList(env *command.Env) *cobra.Command {
 			type row = network.Summary
 			return output.Table[row]{
 				Default: `table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}`, Quiet: `{{.ID}}`,
+				Raw: `network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n`, RawQuiet: `network_id: {{.ID}}`,
+				Labels: func(n row) map[string]string { return n.Labels },
 				Columns: []output.Column[row]{
 					{Name: "ID", Header: "NETWORK ID", Value: func(n row) string { return output.ID(n.ID, full) }},
 					{Name: "Name", Header: "NAME", Value: func(n row) string { return n.Name }},
@@ -266,6 +268,7 @@ func NewPrune(env *command.Env) *cobra.Command {
 				for _, n := range res.Report.NetworksDeleted {
 					fmt.Fprintln(env.Stdout, n)
 				}
+				fmt.Fprintln(env.Stdout)
 			}
 			return nil
 		},

@@ -117,7 +117,7 @@ func (c cells) MarshalJSON() ([]byte, error) {
 func execute(w io.Writer, tmpl *template.Template, data any) error {
 	var buf bytes.Buffer
 	if err := tmpl.Execute(&buf, data); err != nil {
-		return fmt.Errorf("failed to execute template: %w", err)
+		return fmt.Errorf("template parsing error: %w", err)
 	}
 	buf.WriteByte('\n')
 	_, err := w.Write(buf.Bytes())
@@ -158,10 +158,15 @@ func Parse(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
 	t, err := template.New("").Option("missingkey=error").Funcs(functions).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("failed to parse template: %w", err)
+		return nil, &TemplateError{err}
 	}
 	return t, nil
 }
+
+// TemplateError is of a template that can't be read.
+type TemplateError struct{ err error }
+
+func (e *TemplateError) Error() string { return "template parsing error: " + e.err.Error() }
 
 // Inspect prints objects as `inspect` does: indented JSON in one array, or each
 // through the template. The template sees the Go value and, where that has no such
@@ -229,7 +234,7 @@ func (o Object) template(w io.Writer, tmpl *template.Template) error {
 			return err
 		}
 		buf.Reset()
-		if rawErr := tmpl.Execute(&buf, generic); rawErr != nil {
+		if err := tmpl.Execute(&buf, generic); err != nil {
 			return fmt.Errorf("template parsing error: %w", err)
 		}
 	}

@@ -42,7 +42,7 @@ func TestTableFormats(t *testing.T) {
 	if err := things.Print(&bytes.Buffer{}, "{{.Nope}}", false, rows); err == nil {
 		t.Error("an unknown field is no error")
 	}
-	if err := things.Print(&bytes.Buffer{}, "{{", false, rows); err == nil || !strings.Contains(err.Error(), "failed to parse template") {
+	if err := things.Print(&bytes.Buffer{}, "{{", false, rows); err == nil || !strings.Contains(err.Error(), "template parsing error") {
 		t.Errorf("broken template: %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // The error is the one that the stream carried, or the connection's.
 func Progress(r io.Reader, w io.Writer, tty bool, aux func(id string, data json.RawMessage)) error {
 	dec := json.NewDecoder(r)
-	p := progress{w: w, tty: tty, rows: map[string]int{}, last: map[string]string{}}
+	p := progress{w: w, tty: tty, rows: map[string]int{}}
 	for {
 		var m jsonstream.Message
 		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
@@ -47,7 +47,6 @@ type progress struct {
 	w    io.Writer
 	tty  bool
 	rows map[string]int    // part → line, from the top of the block
-	last map[string]string // part → what was printed last
 }
 
 // end closes the block of lines that are updated in place.
@@ -61,12 +60,8 @@ func (p *progress) show(m jsonstream.Message) {
 		return
 	}
 	if !p.tty {
-		// Only changes of status, without the numbers.
-		if p.last[m.ID] != text {
-			p.last[m.ID] = text
-			if m.Progress == nil || m.Progress.Current == 0 {
-				fmt.Fprintf(p.w, "%s: %s\n", m.ID, text)
-			}
+		if bar(m.Progress) == "" { // without the numbers
+			fmt.Fprintf(p.w, "%s: %s\n", m.ID, text)
 		}
 		return
 	}

@@ -2,6 +2,7 @@ package system
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,11 +28,21 @@ func NewLogin(env *command.Env) *cobra.Command {
 				host = args[0]
 			}
 			a := registry.AuthConfig{ServerAddress: command.Server(host), Username: user, Password: password}
-			if err := ask(env, &a, fromStdin); err != nil {
-				return err
-			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
+				return err
+			}
+			config, err := env.Config()
+			if err != nil {
+				return err
+			}
+			if user == "" && password == "" && !fromStdin {
+				if status, err := again(cmd.Context(), env, c, config, a.ServerAddress); err == nil {
+					fmt.Fprintln(env.Stdout, status)
+					return nil
+				}
+			}
+			if err := ask(env, &a, fromStdin); err != nil {
 				return err
 			}
 			res, err := c.RegistryLogin(cmd.Context(), client.RegistryLoginOptions{Username: a.Username, Password: a.Password, ServerAddress: a.ServerAddress})
@@ -41,12 +52,12 @@ func NewLogin(env *command.Env) *cobra.Command {
 			if res.Auth.IdentityToken != "" {
 				a.Password, a.IdentityToken = "", res.Auth.IdentityToken
 			}
-			config, err := env.Config()
+			plain, err := config.Store(a)
 			if err != nil {
-				return err
-			}
-			if err := config.Store(a); err != nil {
 				return fmt.Errorf("cannot save the credentials: %w", err)
+			}
+			if plain != "" {
+				fmt.Fprintf(env.Stderr, "\nWARNING! Your credentials are stored unencrypted in '%s'.\nConfigure a credential helper there (credsStore) to remove this warning.\n\n", plain)
 			}
 			fmt.Fprintln(env.Stdout, res.Auth.Status)
 			return nil
@@ -58,14 +69,34 @@ func NewLogin(env *command.Env) *cobra.Command {
 	return cmd
 }
 
+// again logs in with the credentials that are known already.
+func again(ctx context.Context, env *command.Env, c *client.Client, config *command.ConfigFile, server string) (string, error) {
+	a, err := config.Credentials(server)
+	if err != nil {
+		return "", err
+	}
+	if a.Username == "" && a.IdentityToken == "" {
+		return "", errors.New("none known")
+	}
+	fmt.Fprintf(env.Stderr, "Authenticating with existing credentials... [Username: %s]\n\n", a.Username)
+	fmt.Fprint(env.Stderr, "To login with a different account, run 'tare logout' followed by 'tare login'\n\n")
+	res, err := c.RegistryLogin(ctx, client.RegistryLoginOptions{
+		Username: a.Username, Password: a.Password, ServerAddress: server, IdentityToken: a.IdentityToken,
+	})
+	if err != nil {
+		fmt.Fprintln(env.Stderr, "Login did not succeed, error:", err)
+	}
+	return res.Auth.Status, err
+}
+
 // ask completes the credentials from stdin or the terminal.
 func ask(env *command.Env, a *registry.AuthConfig, fromStdin bool) error {
 	if fromStdin {
 		if a.Password != "" {
-			return errors.New("--password and --password-stdin are mutually exclusive")
+			return errors.New("conflicting options: cannot specify both --password and --password-stdin")
 		}
 		if a.Username == "" {
-			return errors.New("Must provide --username with --password-stdin")
+			return errors.New("the --password-stdin option requires --username to be set")
 		}
 		data, err := io.ReadAll(env.Stdin)
 		if err != nil {
@@ -73,10 +104,10 @@ func ask(env *command.Env, a *registry.AuthConfig, fromStdin bool) error {
 		}
 		a.Password = strings.TrimRight(string(data), "\r\n")
 	} else if a.Password != "" {
-		env.Warn("Using --password via the CLI is insecure. Use --password-stdin.")
+		fmt.Fprintln(env.Stderr, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
 	}
 	if (a.Username == "" || a.Password == "") && !env.StdinTTY() {
-		return errors.New("cannot perform an interactive login from a non TTY device")
+		return errors.New("Error: Cannot perform an interactive login from a non TTY device")
 	}
 	if a.Username == "" {
 		fmt.Fprint(env.Stdout, "Username: ")
@@ -115,13 +146,8 @@ func NewLogout(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			known, err := config.Erase(server)
-			if err != nil {
+			if _, err := config.Erase(server); err != nil {
 				return err
-			}
-			if !known {
-				fmt.Fprintf(env.Stdout, "Not logged in to %s\n", server)
-				return nil
 			}
 			fmt.Fprintf(env.Stdout, "Removing login credentials for %s\n", server)
 			return nil

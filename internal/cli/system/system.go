@@ -115,6 +115,9 @@ func NewInspect(env *command.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on Tare objects", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkKind(kind, cmd.Flags().Changed("type")); err != nil {
+				return err
+			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
 				return err
@@ -139,8 +142,21 @@ func NewInspect(env *command.Env) *cobra.Command {
 	return cmd
 }
 
+// kinds of objects that can be inspected.
+var kinds = []string{"container", "image", "network", "volume"}
+
+func checkKind(kind string, given bool) error {
+	switch {
+	case given && kind == "":
+		return fmt.Errorf("type is empty: must be one of %q", kinds)
+	case given && !slices.Contains(kinds, kind):
+		return fmt.Errorf("unknown type: %q: must be one of %q", kind, kinds)
+	}
+	return nil
+}
+
 func inspectAny(ctx context.Context, c *client.Client, kind, name string, size bool) (output.Object, error) {
-	kinds := []struct {
+	ways := []struct {
 		name string
 		get  func() (output.Object, error)
 	}{
@@ -162,19 +178,14 @@ func inspectAny(ctx context.Context, c *client.Client, kind, name string, size b
 			return output.Object{Value: r.Volume, JSON: r.Raw}, err
 		}},
 	}
-	known := false
-	for _, k := range kinds {
+	for _, k := range ways {
 		if kind != "" && kind != k.name {
 			continue
 		}
-		known = true
 		o, err := k.get()
 		if err == nil || !errdefs.IsNotFound(err) || kind != "" {
 			return o, err
 		}
-	}
-	if !known {
-		return output.Object{}, fmt.Errorf("unknown type: %q: must be one of container, image, network, volume", kind)
 	}
 	return output.Object{}, fmt.Errorf("Error: No such object: %s", name)
 }

@@ -37,6 +37,8 @@ func NewList(env *command.Env) *cobra.Command {
 			slices.SortFunc(res.Items, func(a, b row) int { return strings.Compare(a.Name, b.Name) })
 			return output.Table[row]{
 				Default: `table {{.Driver}}\t{{.Name}}`, Quiet: `{{.Name}}`,
+				Raw: `name: {{.Name}}\ndriver: {{.Driver}}\n`, RawQuiet: `name: {{.Name}}`,
+				Labels: func(v row) map[string]string { return v.Labels },
 				Columns: []output.Column[row]{
 					{Name: "Name", Header: "VOLUME NAME", Value: func(v row) string { return v.Name }},
 					{Name: "Driver", Header: "DRIVER", Value: func(v row) string { return v.Driver }},
@@ -55,6 +57,10 @@ func NewList(env *command.Env) *cobra.Command {
 						}
 						return output.Size(v.UsageData.Size)
 					}},
+					// What only volumes of a cluster have.
+					{Name: "Group", Header: "GROUP", Value: func(row) string { return "N/A" }},
+					{Name: "Status", Header: "STATUS", Value: func(row) string { return "N/A" }},
+					{Name: "Availability", Header: "AVAILABILITY", Value: func(row) string { return "N/A" }},
 				},
 			}.Print(env.Out(), format, quiet, res.Items)
 		},

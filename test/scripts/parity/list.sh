@@ -28,8 +28,8 @@ docker ps -a -f label=c=$X --format raw
 # Of a wrong template Docker's message names a type of its own.
 ~docker ps --format '{{.Nope}}'
 ~docker ps -a --format '{{.Nope}}'
-docker ps --format '{{'
-docker ps --format 'table {{.Names}} {{range}}'
+~docker ps --format '{{'
+~docker ps --format 'table {{.Names}} {{range}}'
 docker ps -f nope=1
 docker ps -f status=nope
 docker ps -f bad

@@ -106,9 +106,9 @@ docker run -d --name bad$X tools nope
 docker run -a stderr --rm tools sh -c 'echo out; err oops'
 docker run -a stdin -a stdout -i --rm tools cat <<<typed
 # Killed by a signal.
-docker run --name k$X --rm tools sleep 100 & p=$!; for i in $(seq 100); do docker kill k$X >/dev/null 2>&1 && break; sleep 0.05; done; wait $p; echo $?
+"$CLI" run --name k$X --rm tools sleep 100 & p=$!; for i in $(seq 100); do docker kill k$X >/dev/null 2>&1 && break; sleep 0.05; done; wait $p; echo $?
 # Signals go to the program in the container; it ends with 7 at SIGTERM.
-docker run --name s$X --rm tools trap >out & p=$!; for i in $(seq 100); do grep -q ready out && break; sleep 0.05; done; kill -USR1 $p; sleep 0.2; kill -TERM $p; wait $p; echo $?; cat out
+"$CLI" run --name s$X --rm tools trap >out & p=$!; for i in $(seq 100); do grep -q ready out && break; sleep 0.05; done; kill -USR1 $p; sleep 0.2; kill -TERM $p; wait $p; echo $?; cat out
 # What the request says, for every flag. Empty and missing are the same.
 docker create --name f$X --annotation a=b --blkio-weight 100 --cap-add NET_ADMIN --cap-drop all --cgroupns host --cpu-period 50000 --cpu-quota 20000 -c 512 --cpuset-cpus 0 \
   --device /dev/null:/dev/n:r --device-cgroup-rule 'c 1:3 r' --dns 1.1.1.1 --dns-option ndots:1 --dns-search example.com --domainname d --expose 80-82 --expose 53/udp --group-add 5 \
@@ -119,6 +119,6 @@ docker inspect -f '{{json .HostConfig}}' f$X | nulls
 docker inspect -f '{{json .Config}}' f$X | nulls
 docker create --name g$X -v /anon -v named$X:/n:ro -v /tmp:/b --mount type=volume,dst=/m,volume-label=a=b,volume-driver=local,volume-nocopy --mount type=bind,src=/tmp,dst=/x,bind-recursive=disabled --add-host a:1.2.3.4 --add-host b=::1 --add-host c:host-gateway --network bridge -a stdout --no-healthcheck --oom-kill-disable=false --userns host --volume-driver local tools
 docker inspect -f '{{json .HostConfig}} {{json .Config}}' g$X | nulls
-docker network create n$X >/dev/null; docker create --name h$X --network n$X --network-alias x --network-alias y --mac-address 02:42:ac:11:00:09 tools; docker inspect -f '{{json .NetworkSettings.Networks}} {{json .HostConfig.Links}}' h$X
+docker network create n$X >/dev/null; docker create --name h$X --network n$X --network-alias x --network-alias y --mac-address 02:42:ac:11:00:09 tools; docker inspect -f '{{json .NetworkSettings.Networks}} {{json .HostConfig.Links}}' h$X | tr '{},' '\n\n\n' | sort
 docker network create --subnet 10.216.$([ $X = qdq ] && echo 1 || echo 2).0/24 m$X >/dev/null; docker run --rm --network name=m$X,ip=10.216.$([ $X = qdq ] && echo 1 || echo 2).77,alias=q tools true
 docker create --name i$X --network n$X --network m$X --ip 10.1.1.1 tools; docker create --name i$X --network host --network m$X tools; docker create --name j$X --network host --network-alias x tools
