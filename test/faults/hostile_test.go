@@ -82,7 +82,7 @@ func tricks(t testing.TB, out string) map[string][]byte {
 		"opaque, dotdot":             tarOf(t, file(up+"/.wh..wh..opq")),
 		"folder over symlink":        tarOf(t, link("l", out), folder("l"), file("l/f")),
 		"mode through symlink":       tarOf(t, link("l", out), tar.Header{Typeflag: tar.TypeDir, Name: "l/", Mode: 0o777}),
-		"long name":                  tarOf(t, file(strings.Repeat("x/", 3000)+"f")),
+		"long name":                  tarOf(t, file(strings.Repeat(strings.Repeat("x", 200)+"/", 25)+"f")),
 		"nul":                        tarOf(t, file("a\x01b")),
 		"fifo":                       tarOf(t, tar.Header{Typeflag: tar.TypeFifo, Name: "fifo"}, file("fifo")),
 		"overlay's own attributes":   tarOf(t, tar.Header{Typeflag: tar.TypeDir, Name: "o/", PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/../../" + out}}),

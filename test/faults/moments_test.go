@@ -51,6 +51,7 @@ var (
 	seldom = []operation{
 		{"load", nil, (*scene).load},
 		{"stop", (*scene).run, func(s *scene) error { return s.post("/containers/" + victim + "/stop?t=0") }},
+		{"exec", (*scene).run, (*scene).exec},
 		{"commit", (*scene).run, func(s *scene) error { return s.post("/commit?container=" + victim + "&repo=committed") }},
 		{"network create", nil, (*scene).network},
 		{"restart", (*scene).run, func(s *scene) error { return s.post("/containers/" + victim + "/restart?t=0") }},
@@ -323,6 +324,14 @@ func (s *scene) run() error { return errors.Join(s.create(), s.start()) }
 
 func (s *scene) remove() error {
 	return s.call("DELETE", "/containers/"+victim+"?force=1&v=1", "", nil)
+}
+
+func (s *scene) exec() error {
+	x, err := s.Client.ExecCreate(s.ctx, victim, client.ExecCreateOptions{Cmd: []string{"true"}})
+	if err != nil {
+		return err
+	}
+	return s.call("POST", "/exec/"+x.ID+"/start", "application/json", strings.NewReader(`{"Detach":true}`))
 }
 
 func (s *scene) network() error {
