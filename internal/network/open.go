@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"golang.org/x/sys/unix"
+
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
 	"tare/internal/base/files"
@@ -116,7 +118,7 @@ func deleteTable(instance string) error {
 }
 
 // Close stops DNS servers and lets go of sockets; interfaces and rules of live containers stay. Without any,
-// the firewall's rules go.
+// the firewall's rules and the default bridge go; the bridges of other networks stay, lest somebody else takes their subnets.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	if m.closed {
@@ -138,10 +140,10 @@ func (m *Manager) Close() error {
 		m.wiring.cleanup.Wait()
 	}
 	var errs []error
+	if opened && len(boxes) == 0 {
+		errs = append(errs, m.tidy())
+	}
 	if m.rules != nil {
-		if opened && len(boxes) == 0 && m.rules.on() {
-			errs = append(errs, m.rules.fw.Delete())
-		}
 		errs = append(errs, m.rules.close())
 	}
 	if m.links != nil {
@@ -149,6 +151,22 @@ func (m *Manager) Close() error {
 	}
 	if m.home != nil {
 		errs = append(errs, m.home.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// tidy removes what an engine without containers needs only when it starts again.
+func (m *Manager) tidy() error {
+	var errs []error
+	if m.rules.on() {
+		errs = append(errs, m.rules.fw.Delete())
+	}
+	if s, err := m.find(nameBridge); err == nil && !s.Borrowed {
+		var b rtnl.Batch
+		b.DelLink(s.Bridge)
+		if err := m.links.Do(&b); !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

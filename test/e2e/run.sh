@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./lib.sh
-install_packages curl debootstrap skopeo podman runc docker.io busybox-static redis-tools
+install_packages curl wget debootstrap skopeo podman runc docker.io busybox-static iproute2 nftables procps
 passed=0 failed=0
 scripts=("$@")
 [ ${#scripts[@]} -gt 0 ] || scripts=([0-9]*.sh)

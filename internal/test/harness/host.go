@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tare/internal/network"
 	"tare/internal/server/config"
 )
 
@@ -52,7 +52,7 @@ func (h Host) sweep() error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, h.removeTables())...)
+	return errors.Join(append(errs, network.Destroy(h.Instance, ""))...)
 }
 
 // Links are the host's network links of this engine.
@@ -71,23 +71,6 @@ func (h Host) Links() ([]netlink.Link, error) {
 		}
 	}
 	return ours, nil
-}
-
-func (h Host) removeTables() error {
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	tables, err := c.ListTables()
-	if err != nil {
-		return err
-	}
-	for _, t := range tables {
-		if strings.Contains(t.Name, h.Instance) {
-			c.DelTable(t)
-		}
-	}
-	return c.Flush()
 }
 
 // Mounts are the host's mount points below the engine's folder.
