@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -71,10 +72,14 @@ func (c *Conn) Do(b *Batch) error {
 				left--
 				seq := int(binary.NativeEndian.Uint32(m[8:]))
 				errno := -int32(binary.NativeEndian.Uint32(m[unix.SizeofNlMsghdr:]))
-				if errno != 0 && first == nil {
+				if errno != 0 && first == nil && !(unix.Errno(errno) == unix.ENODEV && b.gone[seq]) {
 					title := "work"
 					if seq >= 1 && seq <= b.Len() {
 						title = b.titles[seq-1]
+					}
+					if unix.Errno(errno) == unix.ENODEV && strings.HasPrefix(title, deletes) {
+						m = m[min((size+3)&^3, len(m)):]
+						continue
 					}
 					first = fmt.Errorf("cannot %s: %w", title, unix.Errno(errno))
 				}

@@ -22,6 +22,8 @@ type Batch struct {
 	buf    []byte
 	start  int      // of the request being built
 	titles []string // what each request does, for its error
+	// gone tells of requests that delete what others delete as well: the kernel takes a veth away with its namespace.
+	gone map[int]bool
 }
 
 // Len is the number of requests.
@@ -159,9 +161,16 @@ func (b *Batch) SetMaster(name string, master int) {
 	b.end()
 }
 
-// DelLink deletes a link (and a veth's other end).
+// deletes begins the titles of deletions.
+const deletes = "delete link "
+
+// DelLink deletes a link (and a veth's other end). One that is gone is no error.
 func (b *Batch) DelLink(name string) {
 	b.begin("delete link "+name, unix.RTM_DELLINK, 0)
+	if b.gone == nil {
+		b.gone = map[int]bool{}
+	}
+	b.gone[len(b.titles)] = true
 	b.link(unix.AF_UNSPEC, 0, 0, 0)
 	b.text(unix.IFLA_IFNAME, name)
 	b.end()
