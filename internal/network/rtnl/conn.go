@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -76,10 +75,6 @@ func (c *Conn) Do(b *Batch) error {
 					title := "work"
 					if seq >= 1 && seq <= b.Len() {
 						title = b.titles[seq-1]
-					}
-					if unix.Errno(errno) == unix.ENODEV && strings.HasPrefix(title, deletes) {
-						m = m[min((size+3)&^3, len(m)):]
-						continue
 					}
 					first = fmt.Errorf("cannot %s: %w", title, unix.Errno(errno))
 				}

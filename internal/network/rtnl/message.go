@@ -161,9 +161,6 @@ func (b *Batch) SetMaster(name string, master int) {
 	b.end()
 }
 
-// deletes begins the titles of deletions.
-const deletes = "delete link "
-
 // DelLink deletes a link (and a veth's other end). One that is gone is no error.
 func (b *Batch) DelLink(name string) {
 	b.begin("delete link "+name, unix.RTM_DELLINK, 0)
