@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,11 +34,15 @@ type operation struct {
 type scene struct {
 	*harness.Engine
 	ctx     context.Context
-	archive []byte // a docker save of "loaded"
-	n       int    // makes builds differ
+	program []string // the engine's command line
+	archive []byte   // a docker save of "loaded"
+	n       int      // makes builds differ
 }
 
 const victim = "victim"
+
+// startTakes is about how long the engine takes until it answers.
+const startTakes = 60 * time.Millisecond
 
 // often are the operations that the engine is killed in all the time, seldom those that take turns.
 var (
@@ -118,7 +123,24 @@ func newScene(t *testing.T) *scene {
 	s.Docker("run", "--rm", "tools", "true") // the supervisor is up
 	s.Kill()
 	relaunch(s.Engine)
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.program = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 	return s
+}
+
+// beginStart kills an engine that has begun to start.
+func (s *scene) beginStart(after time.Duration) {
+	s.T.Helper()
+	cmd := exec.Command(s.program[0], s.program[1:]...)
+	if err := cmd.Start(); err != nil {
+		s.T.Fatal(err)
+	}
+	time.Sleep(after) // the moment
+	cmd.Process.Kill()
+	cmd.Wait()
 }
 
 func (s *scene) prepare(op operation) {
@@ -142,6 +164,11 @@ func (s *scene) moment(op operation, rng *rand.Rand, took time.Duration, clean [
 	s.Kill()
 	err := <-done
 	what := fmt.Sprintf("%s, killed after %v of %v (%v)", op.name, after, took, err)
+	for range rng.IntN(3) {
+		again := time.Duration(rng.Float64() * float64(startTakes))
+		s.beginStart(again)
+		what += fmt.Sprintf(", start killed after %v", again)
+	}
 	relaunch(s.Engine)
 	s.consistent(what)
 	if rng.IntN(3) > 0 { // else nobody tries again
