@@ -224,7 +224,7 @@ func (m *Manager) mend() error {
 	if err := m.links.Do(&stale); err != nil {
 		return err
 	}
-	if err := m.links.Do(&again); err != nil {
+	if err := m.links.Do(&again); err != nil && !errors.Is(err, unix.ENODEV) { // a sandbox may end at any time
 		return err
 	}
 	return m.revive()
