@@ -81,12 +81,14 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, errors.Join(err, link.Close())
 	}
 	access := containers.Access()
+	execs := exec.New(link, access)
 	link.OnReconnect(func() {
-		if err := access.Resync(context.Background()); err != nil {
+		lost, err := access.Resync(context.Background())
+		if err != nil {
 			slog.Error("cannot compare containers with the new supervisor", "error", err)
 		}
+		execs.Lost(lost)
 	})
-	execs := exec.New(link, access)
 	return &Engine{
 		Containers: containers, Execs: execs, Volumes: volumes, Commits: commit.New(containers, access, cfg.Images),
 		health: health.New(access, execs, cfg.Bus), link: link,

@@ -80,6 +80,8 @@ func TestInit(t *testing.T) {
 	expect(t, e, 127, "", "run", "--rm", "--init", image, "nosuch")
 	expect(t, e, 0, "tty", "run", "--rm", "-t", "--init", image, "echo", "tty")
 	e.Docker("run", "-d", "--init", "--name", "stops", image, "sleep", "1000")
+	// Before its first instructions, pid 1 gets no signals: that is the kernel's rule.
+	e.Until("the program behind init", func() bool { return strings.Count(e.Docker("top", "stops"), "\n") == 2 })
 	e.Docker("stop", "-t", "20", "stops")
 	expect(t, e, 0, "143", "inspect", "-f", "{{.State.ExitCode}}", "stops")
 }

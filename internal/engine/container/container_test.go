@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -240,6 +241,40 @@ func TestRestartPolicies(t *testing.T) {
 	}
 	if st := w.status(always); st.Status != "exited" {
 		t.Errorf("%+v", st)
+	}
+}
+
+// A removal, stop or kill that comes while the policy's start is under way waits for it, and ends what it started.
+func TestEndDuringPolicyRestart(t *testing.T) {
+	for name, end := range map[string]func(w *world, id string) error{
+		"remove": func(w *world, id string) error { return w.s.Remove(background, id, RemoveOptions{Force: true}) },
+		"stop":   func(w *world, id string) error { return w.s.Stop(background, id, "", nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			id := w.create("xx", func(r *CreateRequest) { r.HostConfig.RestartPolicy.Name = "always" })
+			w.start(id)
+			w.event("start")
+			entered, leave := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			w.runtime.onStart = func(string) {
+				once.Do(func() {
+					close(entered)
+					<-leave
+				})
+			}
+			w.runtime.exit(id, 1)
+			receive(t, entered)
+			ended := make(chan error, 1)
+			go func() { ended <- end(w, id) }()
+			close(leave)
+			if err := receive(t, ended); err != nil {
+				t.Fatal(err)
+			}
+			if i, err := w.s.Inspect(background, id, false); name == "remove" && err == nil || name == "stop" && (err != nil || i.State.Running) {
+				t.Errorf("afterwards: %+v %v", i.State, err)
+			}
+		})
 	}
 }
 

@@ -32,6 +32,7 @@ type entry struct {
 	waiters  map[*waiter]struct{}
 	pending  []pendingAttach
 	restart  *time.Timer // fires the restart that the policy asked for
+	begun    bool        // that restart is under way; it has no run of its own yet
 	backoff  time.Duration
 	lower    []string      // overlay lower folders; nil until asked for
 	users    int           // open Files
@@ -179,7 +180,7 @@ func (e *entry) cancelRestart() bool {
 }
 
 func (e *entry) cancelRestartLocked() bool {
-	if e.rec.State.Status != container.StateRestarting {
+	if e.rec.State.Status != container.StateRestarting || e.starting() { // too late: the start is under way
 		return false
 	}
 	if e.restart != nil {

@@ -32,6 +32,7 @@ type launcher struct {
 
 // start runs a container that does not run; the caller holds e.op. What was made is undone on error, and the record tells why.
 func (l *launcher) start(ctx context.Context, e *entry) error {
+	defer e.change(func(*record) { e.begun = false })
 	if err := e.settle(ctx); err != nil {
 		return err
 	}

@@ -116,10 +116,12 @@ func (r *recovery) read() error {
 
 // reconcile compares the records with the supervisor and returns the sandboxes that live.
 func (r *recovery) reconcile(ctx context.Context) (map[string]int, error) {
+	old := r.groups() // before asking: what is made meanwhile is not in it
 	states, err := r.cfg.Runtime.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask the supervisor for its containers: %w", err)
 	}
+	r.orphans(old, states)
 	known := map[string]runtime.State{}
 	for _, st := range states {
 		if _, err := r.index.find(st.ID); err != nil { // removed while its end was cleaned up
@@ -195,7 +197,7 @@ func (r *recovery) stopped(e *entry, halfway bool) {
 		remove = true
 	case s.running(): // the host went down, or the supervisor was killed: how it ended is not known
 		s.Status, s.ExitCode, s.FinishedAt = container.StateExited, 255, time.Now().UTC()
-		s.Error = "how the container ended is not known: its supervisor ended first"
+		s.Error = lostMessage
 		r.due[e] = wantsRestart(e.rec)
 	case s.Status == container.StateRestarting:
 		s.Status = container.StateExited

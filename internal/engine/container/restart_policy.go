@@ -56,7 +56,7 @@ func (m *monitor) restartNow(e *entry) {
 		e.mu.Unlock()
 		return
 	}
-	e.restart = nil
+	e.restart, e.begun = nil, true
 	e.rec.State.RestartCount++
 	e.mu.Unlock()
 	if err := m.launch.start(context.WithoutCancel(m.ctx), e); err != nil {

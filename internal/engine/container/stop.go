@@ -117,7 +117,7 @@ func (s *Service) Kill(ctx context.Context, ref, sig string) error {
 	}
 	k := killer{s.parts}
 	e.mu.Lock()
-	active, restarting := e.rec.State.running(), e.rec.State.Status == container.StateRestarting
+	active, restarting := e.rec.State.running(), e.rec.State.Status == container.StateRestarting && !e.starting()
 	ends := n == syscall.SIGKILL || n == stopSignal(e.rec)
 	if active && ends {
 		e.run.noRestart, e.rec.State.ByHand = true, true

@@ -290,6 +290,21 @@ func (s *Service) exited(x runtime.Exit) {
 	s.runtime.Collect(ctx, x.Ref)
 }
 
+// Lost ends the execs of container runs (by container, with the run's start) whose supervisor was killed. How they ended nobody knows: 255.
+func (s *Service) Lost(runs map[string]time.Time) {
+	s.mu.Lock()
+	var gone []*command
+	for _, c := range s.execs {
+		if start, ok := runs[c.container]; ok && c.running && start.Equal(c.run) {
+			gone = append(gone, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range gone {
+		s.exited(runtime.Exit{Ref: runtime.Ref{Container: c.container, Exec: c.id}, Code: 255, At: time.Now()})
+	}
+}
+
 // Inspect tells what is known of an exec.
 func (s *Service) Inspect(ctx context.Context, id string) (container.ExecInspectResponse, error) {
 	c, err := s.find(id)

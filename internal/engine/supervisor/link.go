@@ -2,7 +2,7 @@
 // the client's calls, makes a new connection (and, where none answers, a new
 // supervisor) when one is lost, and parts the exit records into those of containers and those of execs.
 //
-// A call that was open when the connection broke fails with Unavailable; it is not repeated, for it may have been done.
+// A call that was open when the connection broke fails with Unavailable; it is not repeated, for it may have been done (List is).
 package supervisor
 
 import (
@@ -11,6 +11,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime"
@@ -46,7 +48,8 @@ type Link struct {
 
 	mu   sync.Mutex // guards all below
 	conn connection
-	lost func() // called after each new connection but the first
+	next chan struct{} // closed when conn is replaced
+	lost func()        // called after each new connection but the first
 }
 
 // Open connects, and starts a supervisor where none answers.
@@ -55,7 +58,7 @@ func Open(ctx context.Context, opts client.Options) (*Link, error) {
 }
 
 func open(ctx context.Context, dial func(context.Context) (connection, error)) (*Link, error) {
-	l := &Link{dial: dial, containers: make(chan runtime.Exit, 64), execs: make(chan runtime.Exit, 64), closing: make(chan struct{})}
+	l := &Link{dial: dial, containers: make(chan runtime.Exit, 64), execs: make(chan runtime.Exit, 64), closing: make(chan struct{}), next: make(chan struct{})}
 	conn, err := dial(ctx)
 	if err != nil {
 		return nil, err
@@ -140,6 +143,8 @@ func (l *Link) adopt(conn connection) (lost func(), ok bool) {
 		return nil, false
 	default:
 		l.conn = conn
+		close(l.next)
+		l.next = make(chan struct{})
 		return l.lost, true
 	}
 }
@@ -230,12 +235,34 @@ func (l *Link) State(ctx context.Context, id string) (runtime.State, error) {
 	return c.State(ctx, id)
 }
 
+// List is asked again where the connection breaks under it: a supervisor that was killed may take one more on its way out.
 func (l *Link) List(ctx context.Context) ([]runtime.State, error) {
-	c, err := l.current()
-	if err != nil {
-		return nil, err
+	for {
+		l.mu.Lock()
+		c, next := l.conn, l.next
+		l.mu.Unlock()
+		states, err := c.List(ctx)
+		if !errdefs.IsUnavailable(err) || !ended(c) {
+			return states, err
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil, err
+		case <-l.closing:
+			return nil, err
+		}
 	}
-	return c.List(ctx)
+}
+
+// ended tells whether a connection is over.
+func ended(c connection) bool {
+	select {
+	case <-c.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *Link) do(f func(connection) error) error {

@@ -126,7 +126,7 @@ func Main(args []string) int {
 	// Still under the lock, so they are not a successor's.
 	os.Remove(s.socket)
 	if group, err := cgroup.Open("/tare/" + name); err == nil {
-		_ = group.Remove() // the parent of its containers' groups
+		group.RemoveEmpty() // the parent of its containers' groups
 	}
 	if err != nil {
 		complain("%v", err)
@@ -203,6 +203,11 @@ func (s *supervisor) restLater() {
 	s.idle = s.loop.after(time.Second, func() {
 		s.idle = nil
 		s.specs.drop()
+		if len(s.containers) == 0 {
+			if group, err := cgroup.Open("/tare/" + s.instance); err == nil {
+				group.RemoveEmpty() // the parent of containers' groups is made again with the next
+			}
+		}
 		debug.FreeOSMemory()
 	})
 }
