@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -37,10 +36,20 @@ const (
 	socketFile = "start.sock"
 )
 
-var idPattern = regexp.MustCompile(`^[\w+.-]+$`)
+// validID is ^[\w+.-]+$ and no name of a folder; a regular expression would be made at every start of a container.
+func validID(id string) bool {
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("_+.-", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return id != "" && id != "." && id != ".."
+}
 
 func (g *global) dir(id string) (string, error) {
-	if !idPattern.MatchString(id) || id == "." || id == ".." {
+	if !validID(id) {
 		return "", fault.Invalid("invalid container ID format: %q", id)
 	}
 	return filepath.Join(g.root, id), nil
