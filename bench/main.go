@@ -101,6 +101,9 @@ func (b *bench) run() error {
 	return nil
 }
 
+// pause keeps what an engine does after its answer (podman starts a program to clean up) away from the next one.
+const pause = 250 * time.Millisecond
+
 // interleave takes rounds of do for every engine in turn and keeps the medians. The first round warms up and is not counted.
 func (b *bench) interleave(name, mark string, rounds int, do func(*engine) error) error {
 	times := map[string][]float64{}
@@ -109,13 +112,14 @@ func (b *bench) interleave(name, mark string, rounds int, do func(*engine) error
 			if e.missing[name] {
 				continue
 			}
-			start := time.Now()
-			if err := do(e); err != nil {
+			took, err := timed(func() error { return do(e) })
+			if err != nil {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
 			if r > 0 {
-				times[e.name] = append(times[e.name], float64(time.Since(start).Microseconds())/1000)
+				times[e.name] = append(times[e.name], took)
 			}
+			time.Sleep(pause)
 		}
 	}
 	b.record(name, "ms", mark, times)
