@@ -25,7 +25,7 @@ func (g *Group) Set(r *specs.LinuxResources) error {
 // apply writes what r gives. Device rules are for a new group only: a live one keeps
 // those it has, for they are given as a whole.
 func (g *Group) apply(r *specs.LinuxResources, fresh bool) error {
-	if err := g.refuse(r); err != nil {
+	if err := refuse(r, g.host.V2); err != nil {
 		return err
 	}
 	w := writer{g: g}
@@ -66,7 +66,7 @@ func (g *Group) apply(r *specs.LinuxResources, fresh bool) error {
 }
 
 // refuse names what is asked for and not done here.
-func (g *Group) refuse(r *specs.LinuxResources) error {
+func refuse(r *specs.LinuxResources, v2 bool) error {
 	unsupported := func(field string) error {
 		return fault.Unsupported("linux.resources.%s is not supported by this runtime", field)
 	}
@@ -75,7 +75,7 @@ func (g *Group) refuse(r *specs.LinuxResources) error {
 		return unsupported("network")
 	case len(r.Rdma) != 0:
 		return unsupported("rdma")
-	case len(r.Unified) != 0 && !g.host.V2:
+	case len(r.Unified) != 0 && !v2:
 		return fault.Invalid("linux.resources.unified needs cgroup v2; this machine has v1")
 	}
 	for file := range r.Unified {
@@ -91,7 +91,7 @@ func (g *Group) refuse(r *specs.LinuxResources) error {
 			return unsupported("memory.checkBeforeUpdate")
 		}
 	}
-	if c := r.CPU; c != nil && g.host.V2 && (c.RealtimePeriod != nil || c.RealtimeRuntime != nil) {
+	if c := r.CPU; c != nil && v2 && (c.RealtimePeriod != nil || c.RealtimeRuntime != nil) {
 		return fault.Invalid("linux.resources.cpu.realtimeRuntime needs cgroup v1; this machine has v2")
 	}
 	for _, h := range r.HugepageLimits {
