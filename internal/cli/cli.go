@@ -103,7 +103,7 @@ func newRoot(env *command.Env, args []string) *cobra.Command {
 // unknownCommand tells so, and what may have been meant.
 func unknownCommand(cmd *cobra.Command, name string) error {
 	msg := fmt.Sprintf("tare: unknown command: %s %s\n\n", cmd.CommandPath(), name)
-	cmd.SuggestionsMinimumDistance = 2
+	cmd.SuggestionsMinimumDistance = min(2, max(1, len(name)/3))
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
 		msg += "Did you mean: " + strings.Join(near, ", ") + "\n\n"
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -44,7 +45,8 @@ func newHelp() *cobra.Command {
 
 // help prints what a command does and takes.
 func help(cmd *cobra.Command, _ []string) {
-	w := cmd.OutOrStdout()
+	w := new(bytes.Buffer)
+	defer func() { _, _ = w.WriteTo(cmd.OutOrStdout()) }()
 	if !cmd.HasParent() {
 		fmt.Fprint(w, "Usage:  tare [OPTIONS] COMMAND\n")
 	} else {

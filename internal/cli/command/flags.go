@@ -110,8 +110,12 @@ func Labels(m map[string]string) string {
 }
 
 // Confirm asks what only "y" answers with yes; at the end of the input it is no.
+// The question to answer follows on a line of its own, or on the same if there is a space for it.
 func (e *Env) Confirm(question string) bool {
-	fmt.Fprintf(e.Stdout, "WARNING! %s\nAre you sure you want to continue? [y/N] ", question)
+	if !strings.HasSuffix(question, " ") {
+		question += "\n"
+	}
+	fmt.Fprintf(e.Stdout, "WARNING! %sAre you sure you want to continue? [y/N] ", question)
 	line, _ := bufio.NewReader(e.Stdin).ReadString('\n')
 	return strings.EqualFold(strings.TrimSpace(line), "y")
 }

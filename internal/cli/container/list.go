@@ -20,7 +20,7 @@ import (
 )
 
 // NewList is `tare ps`, also `tare container ls`.
-func NewList(env *command.Env) *cobra.Command { return newList(env, "ls", "ps", "list") }
+func NewList(env *command.Env) *cobra.Command { return newList(env, "ls", "list", "ps") }
 
 // NewPS is `tare ps`.
 func NewPS(env *command.Env) *cobra.Command { return newList(env, "ps") }
@@ -48,7 +48,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return table(full, o.Size).Print(env.Out(), format, quiet, res.Items)
+			return Table(full, o.Size).Print(env.Out(), format, quiet, res.Items)
 		},
 	}
 	fs := cmd.Flags()
@@ -66,7 +66,8 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 // sized matches templates that show the size, which costs the engine a walk over the files.
 var sized = regexp.MustCompile(`\.Size\b|json +\. *}`)
 
-func table(full, size bool) output.Table[container.Summary] {
+// Table shows containers.
+func Table(full, size bool) output.Table[container.Summary] {
 	type row = container.Summary
 	def := `table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}`
 	if size {

@@ -63,7 +63,7 @@ type run struct {
 // failed gives a failed create or start its exit code.
 func (r run) failed(err error) error {
 	if client.IsErrConnectionFailed(err) {
-		return &command.ExitError{Code: 125, Message: command.NoEngine(r.env)}
+		return failed(r.cmd, 125, errors.New(command.NoEngine(r.env)))
 	}
 	return failed(r.cmd, startCode(err), err)
 }

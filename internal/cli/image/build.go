@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/client"
@@ -38,9 +40,9 @@ func NewBuild(env *command.Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return b.run(cmd.Context(), env, args[0]) },
 	}
 	fs := cmd.Flags()
-	command.List(fs, &b.o.Tags, "tag", "t", `Name and optionally a tag in the "name:tag" format`)
+	command.List(fs, &b.o.Tags, "tag", "t", `Name and optionally a tag in the "name:tag" format`, checkTag)
 	fs.StringVarP(&b.file, "file", "f", "", `Name of the Dockerfile (Default is "PATH/Dockerfile", "-" reads it from STDIN)`)
-	command.List(fs, &b.args, "build-arg", "", "Set build-time variables")
+	command.List(fs, &b.args, "build-arg", "", "Set build-time variables", checkArg)
 	command.List(fs, &b.labels, "label", "", "Set metadata for an image")
 	fs.StringVar(&b.o.Target, "target", "", "Set the target build stage to build")
 	fs.StringVar(&b.platform, "platform", "", "Set platform if server is multi-platform capable")
@@ -50,7 +52,7 @@ func NewBuild(env *command.Env) *cobra.Command {
 	fs.StringVar(&b.iidfile, "iidfile", "", "Write the image ID to the file")
 	fs.StringVar(&b.o.NetworkMode, "network", "default", "Set the networking mode for the RUN instructions during build")
 	command.List(fs, &b.o.ExtraHosts, "add-host", "", "Add a custom host-to-IP mapping (host:ip)")
-	command.List(fs, &b.ulimits, "ulimit", "", "Ulimit options")
+	command.List(fs, &b.ulimits, "ulimit", "", "Ulimit options", checkUlimit)
 	fs.StringVar(&b.shm, "shm-size", "", "Size of /dev/shm")
 	fs.StringVarP(&b.memory, "memory", "m", "", "Memory limit")
 	fs.StringVar(&b.memorySwap, "memory-swap", "", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
@@ -67,6 +69,23 @@ func NewBuild(env *command.Env) *cobra.Command {
 	fs.BoolVar(&b.compress, "compress", false, "Compress the build context using gzip")
 	fs.StringVar(&b.progress, "progress", "auto", "Set type of progress output (auto, plain)")
 	return cmd
+}
+
+func checkTag(s string) error {
+	_, err := reference.ParseNormalizedNamed(s)
+	return err
+}
+
+func checkArg(s string) error {
+	if k, _, _ := strings.Cut(s, "="); k == "" {
+		return fmt.Errorf("invalid environment variable: %s", s)
+	}
+	return nil
+}
+
+func checkUlimit(s string) error {
+	_, err := units.ParseUlimit(s)
+	return err
 }
 
 func (b *building) run(ctx context.Context, env *command.Env, source string) error {
@@ -86,16 +105,25 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	if err != nil {
 		return err
 	}
-	res, err := c.ImageBuild(ctx, body, b.o)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
 	w := io.Writer(env.Stdout)
 	var log bytes.Buffer
 	if b.quiet {
 		w = &log
 	}
+	if body != nil {
+		body = &sentContext{ReadCloser: body, say: func(n int64) {
+			fmt.Fprintf(w, "Sending build context to Docker daemon  %s\n", units.HumanSize(float64(n)))
+		}}
+	}
+	failed := func(err error) error {
+		_, _ = log.WriteTo(env.Stderr) // nobody wants quiet failures
+		return err
+	}
+	res, err := c.ImageBuild(ctx, body, b.o)
+	if err != nil {
+		return failed(err)
+	}
+	defer res.Body.Close()
 	var id string
 	err = output.Progress(res.Body, w, env.StdoutTTY() && !b.quiet && b.progress != "plain", func(_ string, data json.RawMessage) {
 		var r build.Result
@@ -104,13 +132,14 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 		}
 	})
 	if err != nil {
-		if b.quiet {
-			_, _ = io.Copy(env.Stderr, &log)
-		}
-		return err
+		return failed(err)
 	}
 	if id == "" {
-		id = strings.TrimSpace(log.String())
+		lines := strings.Fields(log.String())
+		if len(lines) == 0 {
+			return errors.New("the engine's answer names no image")
+		}
+		id = lines[len(lines)-1]
 	}
 	if b.quiet {
 		fmt.Fprintln(env.Stdout, id)
@@ -123,6 +152,23 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	return nil
 }
 
+// sentContext says how long the context was when all of it was read.
+type sentContext struct {
+	io.ReadCloser
+	n   int64
+	say func(int64)
+}
+
+func (s *sentContext) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	s.n += int64(n)
+	if errors.Is(err, io.EOF) && s.say != nil {
+		s.say(s.n)
+		s.say = nil
+	}
+	return n, err
+}
+
 // options fills in what needs more than a flag.
 func (b *building) options(env *command.Env) error {
 	b.o.Version, b.o.Remove, b.o.ForceRemove, b.o.SuppressOutput = build.BuilderV1, b.rm, b.force, b.quiet
@@ -130,8 +176,6 @@ func (b *building) options(env *command.Env) error {
 	for _, a := range b.args {
 		k, v, ok := strings.Cut(a, "=")
 		switch {
-		case k == "":
-			return fmt.Errorf("invalid --build-arg %q", a)
 		case ok:
 			b.o.BuildArgs[k] = &v
 		default: // taken from the environment, if it is there
@@ -164,10 +208,7 @@ func (b *building) options(env *command.Env) error {
 		}
 	}
 	for _, u := range b.ulimits {
-		l, err := units.ParseUlimit(u)
-		if err != nil {
-			return fmt.Errorf("invalid argument %q for \"--ulimit\" flag: %w", u, err)
-		}
+		l, _ := units.ParseUlimit(u) // checked when it was set
 		b.o.Ulimits = append(b.o.Ulimits, l)
 	}
 	if b.platform != "" {
@@ -203,7 +244,7 @@ func contextOf(env *command.Env, source, file string) (io.ReadCloser, remoteCont
 		return nil, none, fmt.Errorf("unable to prepare context: path %q not found", source)
 	}
 	if !info.IsDir() {
-		return nil, none, fmt.Errorf("unable to prepare context: path %q is not a directory", source)
+		return nil, none, fmt.Errorf("unable to prepare context: context must be a directory: %s", absolute(source))
 	}
 	var inline []byte
 	name := "Dockerfile"
@@ -229,6 +270,9 @@ func contextOf(env *command.Env, source, file string) (io.ReadCloser, remoteCont
 		name = filepath.ToSlash(rel)
 		if rel == ".." || strings.HasPrefix(name, "../") { // a Dockerfile outside of the context travels along
 			if inline, err = os.ReadFile(file); err != nil {
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil, none, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", abs)
+				}
 				return nil, none, fmt.Errorf("unable to prepare context: %w", err)
 			}
 			name = ""
@@ -236,11 +280,18 @@ func contextOf(env *command.Env, source, file string) (io.ReadCloser, remoteCont
 	}
 	if inline == nil {
 		if _, err := os.Stat(filepath.Join(source, name)); err != nil {
-			return nil, none, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", filepath.Join(source, name))
+			return nil, none, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", absolute(filepath.Join(source, name)))
 		}
 	}
 	body, name, err := packContext(source, name, inline)
 	return body, remoteContext{dockerfile: name}, err
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 func isURL(s string) bool {

@@ -175,9 +175,6 @@ func fromStdin(r io.Reader, dockerfile string) (io.ReadCloser, string, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, "", err
 	}
-	if len(head) == 0 {
-		return nil, "", errors.New("unable to prepare context: stdin is empty")
-	}
 	if isArchive(head) {
 		return io.NopCloser(br), dockerfile, nil
 	}

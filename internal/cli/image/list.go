@@ -19,8 +19,8 @@ func NewList(env *command.Env) *cobra.Command { return newList(env, "ls", "list"
 // NewImages is `tare images`.
 func NewImages(env *command.Env) *cobra.Command { return newList(env, "images") }
 
-// line is one name of an image.
-type line struct {
+// Line is one name of an image.
+type Line struct {
 	image.Summary
 	repository, tag, digest string
 }
@@ -45,7 +45,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return table(full, digests).Print(env.Out(), format, quiet, lines(res.Items, digests))
+			return Table(full, digests).Print(env.Out(), format, quiet, lines(res.Items, digests))
 		},
 	}
 	fs := cmd.Flags()
@@ -58,9 +58,23 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	return cmd
 }
 
+// Lines are images with their first name each, as `system df` shows them.
+func Lines(items []image.Summary) []Line {
+	var out []Line
+	for _, s := range items {
+		s.RepoTags = s.RepoTags[:min(len(s.RepoTags), 1)]
+		s.RepoDigests = s.RepoDigests[:min(len(s.RepoDigests), 1)]
+		for _, l := range lines([]image.Summary{s}, false) {
+			l.digest = ""
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
 // lines makes one line for each name; with digests one for each name and digest.
-func lines(items []image.Summary, digests bool) []line {
-	var out []line
+func lines(items []image.Summary, digests bool) []Line {
+	var out []Line
 	for _, s := range items {
 		digestOf := map[string]string{}
 		for _, d := range s.RepoDigests {
@@ -73,16 +87,16 @@ func lines(items []image.Summary, digests bool) []line {
 			if i < 0 || t == "<none>:<none>" {
 				continue
 			}
-			out = append(out, line{s, t[:i], t[i+1:], digestOf[t[:i]]})
+			out = append(out, Line{s, t[:i], t[i+1:], digestOf[t[:i]]})
 		}
 		if len(out) > n {
 			continue
 		}
 		if len(digestOf) == 0 {
-			out = append(out, line{s, "<none>", "<none>", ""})
+			out = append(out, Line{s, "<none>", "<none>", ""})
 		}
 		for repo, dg := range digestOf {
-			out = append(out, line{s, repo, "<none>", dg})
+			out = append(out, Line{s, repo, "<none>", dg})
 			if !digests {
 				break
 			}
@@ -98,7 +112,8 @@ func none(s string) string {
 	return s
 }
 
-func table(full, digests bool) output.Table[line] {
+// Table shows the names of images.
+func Table(full, digests bool) output.Table[Line] {
 	def := `table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
 	if digests {
 		def = `table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
@@ -107,28 +122,28 @@ func table(full, digests bool) output.Table[line] {
 	if digests {
 		raw = strings.Replace(raw, `image_id`, `{{if .Digest}}digest: {{.Digest}}\n{{end}}image_id`, 1)
 	}
-	return output.Table[line]{Default: def, Quiet: `{{.ID}}`, Raw: raw, RawQuiet: `image_id: {{.ID}}`, Columns: []output.Column[line]{
-		{Name: "ID", Header: "IMAGE ID", Value: func(l line) string { return output.ID(l.ID, full) }},
-		{Name: "Repository", Header: "REPOSITORY", Value: func(l line) string { return l.repository }},
-		{Name: "Tag", Header: "TAG", Value: func(l line) string { return l.tag }},
-		{Name: "Digest", Header: "DIGEST", Value: func(l line) string { return none(l.digest) }},
-		{Name: "CreatedSince", Header: "CREATED", Value: func(l line) string {
+	return output.Table[Line]{Default: def, Quiet: `{{.ID}}`, Raw: raw, RawQuiet: `image_id: {{.ID}}`, Columns: []output.Column[Line]{
+		{Name: "ID", Header: "IMAGE ID", Value: func(l Line) string { return output.ID(l.ID, full) }},
+		{Name: "Repository", Header: "REPOSITORY", Value: func(l Line) string { return l.repository }},
+		{Name: "Tag", Header: "TAG", Value: func(l Line) string { return l.tag }},
+		{Name: "Digest", Header: "DIGEST", Value: func(l Line) string { return none(l.digest) }},
+		{Name: "CreatedSince", Header: "CREATED", Value: func(l Line) string {
 			if l.Created <= 0 {
 				return "N/A"
 			}
 			return output.Age(time.Unix(l.Created, 0))
 		}},
-		{Name: "CreatedAt", Header: "CREATED AT", Value: func(l line) string { return time.Unix(l.Created, 0).String() }},
-		{Name: "Size", Header: "SIZE", Value: func(l line) string { return output.Size(l.Size) }},
-		{Name: "VirtualSize", Header: "SIZE", Value: func(l line) string { return units.HumanSize(float64(l.Size)) }},
-		{Name: "SharedSize", Header: "SHARED SIZE", Value: func(l line) string { return sizeOrNA(l.SharedSize) }},
-		{Name: "UniqueSize", Header: "UNIQUE SIZE", Value: func(l line) string {
+		{Name: "CreatedAt", Header: "CREATED AT", Value: func(l Line) string { return time.Unix(l.Created, 0).String() }},
+		{Name: "Size", Header: "SIZE", Value: func(l Line) string { return output.Size(l.Size) }},
+		{Name: "VirtualSize", Header: "SIZE", Value: func(l Line) string { return units.HumanSize(float64(l.Size)) }},
+		{Name: "SharedSize", Header: "SHARED SIZE", Value: func(l Line) string { return sizeOrNA(l.SharedSize) }},
+		{Name: "UniqueSize", Header: "UNIQUE SIZE", Value: func(l Line) string {
 			if l.SharedSize < 0 {
 				return "N/A"
 			}
-			return output.Size(l.Size - l.SharedSize)
+			return units.HumanSize(float64(l.Size - l.SharedSize))
 		}},
-		{Name: "Containers", Header: "CONTAINERS", Value: func(l line) string {
+		{Name: "Containers", Header: "CONTAINERS", Value: func(l Line) string {
 			if l.Containers < 0 {
 				return "N/A"
 			}

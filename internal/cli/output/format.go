@@ -61,7 +61,7 @@ func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error 
 	if table {
 		tw = tabwriter.NewWriter(&buf, 10, 1, 3, ' ', 0)
 		out = tw
-		headers := cells{"": func(key string) string { return key }}
+		headers := Cells{"": func(key string) string { return key }}
 		for _, c := range t.Columns {
 			headers[c.Name] = c.Header
 		}
@@ -70,7 +70,7 @@ func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error 
 		}
 	}
 	for _, r := range rows {
-		if err := execute(out, tmpl, t.row(r)); err != nil {
+		if err := execute(out, tmpl, t.Row(r)); err != nil {
 			return err
 		}
 	}
@@ -83,8 +83,9 @@ func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error 
 	return err
 }
 
-func (t Table[T]) row(r T) cells {
-	m := make(cells, len(t.Columns)+1)
+// Row is one line by its columns.
+func (t Table[T]) Row(r T) Cells {
+	m := make(Cells, len(t.Columns)+1)
 	for _, c := range t.Columns {
 		if c.Any != nil {
 			m[c.Name] = c.Any(r)
@@ -101,14 +102,23 @@ func (t Table[T]) row(r T) cells {
 	return m
 }
 
-// cells is one line as templates see it: column → text, and "" → the labels.
-type cells map[string]any
+// Rows are lines by their columns.
+func (t Table[T]) Rows(all []T) []Cells {
+	out := make([]Cells, len(all))
+	for i, r := range all {
+		out[i] = t.Row(r)
+	}
+	return out
+}
+
+// Cells is one line as templates see it: column → text, and "" → the labels.
+type Cells map[string]any
 
 // Label is the value of a label, and in the header line its key.
-func (c cells) Label(key string) string { return c[""].(func(string) string)(key) }
+func (c Cells) Label(key string) string { return c[""].(func(string) string)(key) }
 
 // MarshalJSON leaves out the labels' function: the column Labels has them.
-func (c cells) MarshalJSON() ([]byte, error) {
+func (c Cells) MarshalJSON() ([]byte, error) {
 	m := maps.Clone(map[string]any(c))
 	delete(m, "")
 	return json.Marshal(m)
@@ -158,15 +168,15 @@ func Parse(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
 	t, err := template.New("").Option("missingkey=error").Funcs(functions).Parse(text)
 	if err != nil {
-		return nil, &TemplateError{err}
+		return nil, fmt.Errorf("template parsing error: %w", err)
 	}
 	return t, nil
 }
 
-// TemplateError is of a template that can't be read.
+// TemplateError is of a template of `inspect` that can't be read.
 type TemplateError struct{ err error }
 
-func (e *TemplateError) Error() string { return "template parsing error: " + e.err.Error() }
+func (e *TemplateError) Error() string { return e.err.Error() }
 
 // Inspect prints objects as `inspect` does: indented JSON in one array, or each
 // through the template. The template sees the Go value and, where that has no such
@@ -196,7 +206,7 @@ func Inspect(w io.Writer, format string, objects []Object) error {
 	}
 	tmpl, err := Parse(format)
 	if err != nil {
-		return err
+		return &TemplateError{err}
 	}
 	for _, o := range objects {
 		if err := o.template(w, tmpl); err != nil {

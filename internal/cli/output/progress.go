@@ -46,7 +46,7 @@ func Progress(r io.Reader, w io.Writer, tty bool, aux func(id string, data json.
 type progress struct {
 	w    io.Writer
 	tty  bool
-	rows map[string]int    // part → line, from the top of the block
+	rows map[string]int // part → line, from the top of the block
 }
 
 // end closes the block of lines that are updated in place.

@@ -1,20 +1,23 @@
 package system
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"tare/internal/cli/command"
+	containercmd "tare/internal/cli/container"
+	imagecmd "tare/internal/cli/image"
 	"tare/internal/cli/output"
+	volumecmd "tare/internal/cli/volume"
 )
 
 // kindUsage is one line of `system df`.
@@ -40,7 +43,7 @@ func NewDiskUsage(env *command.Env) *cobra.Command {
 				return err
 			}
 			if verbose {
-				return showVerbose(env.Out(), du)
+				return showVerbose(env.Out(), format, du)
 			}
 			rows := []kindUsage{
 				{"Images", du.Images.TotalCount, du.Images.ActiveCount, du.Images.TotalSize, du.Images.Reclaimable},
@@ -55,10 +58,10 @@ func NewDiskUsage(env *command.Env) *cobra.Command {
 					{Name: "Type", Header: "TYPE", Value: func(r row) string { return r.Type }},
 					{Name: "TotalCount", Header: "TOTAL", Value: func(r row) string { return output.Count(r.Total) }},
 					{Name: "Active", Header: "ACTIVE", Value: func(r row) string { return output.Count(r.Active) }},
-					{Name: "Size", Header: "SIZE", Value: func(r row) string { return output.Size(r.Size) }},
+					{Name: "Size", Header: "SIZE", Value: func(r row) string { return units.HumanSize(float64(r.Size)) }},
 					{Name: "Reclaimable", Header: "RECLAIMABLE", Value: func(r row) string {
-						s := output.Size(r.Reclaimable)
-						if r.Size > 0 {
+						s := units.HumanSize(float64(r.Reclaimable))
+						if r.Size > 0 && r.Type != "Build Cache" {
 							s += fmt.Sprintf(" (%d%%)", r.Reclaimable*100/r.Size)
 						}
 						return s
@@ -72,83 +75,85 @@ func NewDiskUsage(env *command.Env) *cobra.Command {
 	return cmd
 }
 
-func showVerbose(w io.Writer, du client.DiskUsageResult) error {
+// showVerbose prints every object, in four tables or through a template that sees
+// .Images, .Containers, .Volumes and .BuildCache.
+func showVerbose(w io.Writer, format string, du client.DiskUsageResult) error {
+	images, containers, volumes, records := imagecmd.Table(format != "", false), containercmd.Table(format != "", true), volumecmd.Table(), cacheTable(format != "")
+	slices.SortFunc(du.BuildCache.Items, func(a, b build.CacheRecord) int {
+		return cmp.Or(lastUse(a).Compare(lastUse(b)), strings.Compare(a.ID, b.ID))
+	})
+	lines := imagecmd.Lines(du.Images.Items)
+	if format != "" && format != "table" {
+		if format == "json" {
+			format = "{{json .}}"
+		}
+		tmpl, err := output.Parse(format)
+		if err != nil {
+			return err
+		}
+		all := struct{ Images, Containers, Volumes, BuildCache []output.Cells }{
+			images.Rows(lines), containers.Rows(du.Containers.Items), volumes.Rows(du.Volumes.Items), records.Rows(du.BuildCache.Items),
+		}
+		return tmpl.Execute(w, all)
+	}
+	images.Default = `table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}`
+	containers.Default = `table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}`
+	volumes.Default = `table {{.Name}}\t{{.Links}}\t{{.Size}}`
+	for i := range du.Containers.Items {
+		du.Containers.Items[i].SizeRootFs = 0 // only what is the container's own
+	}
 	fmt.Fprint(w, "Images space usage:\n\n")
-	err := output.Table[image.Summary]{
-		Default: `table {{.Names}}\t{{.ID}}\t{{.Created}}\t{{.Size}}\t{{.Shared}}\t{{.Containers}}`,
-		Columns: []output.Column[image.Summary]{
-			{Name: "Names", Header: "REPOSITORY:TAG", Value: func(i image.Summary) string {
-				if len(i.RepoTags) == 0 {
-					return "<none>"
-				}
-				return strings.Join(i.RepoTags, ",")
-			}},
-			{Name: "ID", Header: "IMAGE ID", Value: func(i image.Summary) string { return output.ID(i.ID, false) }},
-			{Name: "Created", Header: "CREATED", Value: func(i image.Summary) string { return output.Age(time.Unix(i.Created, 0)) }},
-			{Name: "Size", Header: "SIZE", Value: func(i image.Summary) string { return output.Size(i.Size) }},
-			{Name: "Shared", Header: "SHARED SIZE", Value: func(i image.Summary) string { return output.Size(max(i.SharedSize, 0)) }},
-			{Name: "Containers", Header: "CONTAINERS", Value: func(i image.Summary) string { return output.Count(max(i.Containers, 0)) }},
-		},
-	}.Print(w, "", false, du.Images.Items)
-	if err != nil {
+	if err := images.Print(w, "", false, lines); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\nContainers space usage:\n\n")
-	err = output.Table[container.Summary]{
-		Default: `table {{.ID}}\t{{.Image}}\t{{.Size}}\t{{.Created}}\t{{.Status}}\t{{.Names}}`,
-		Columns: []output.Column[container.Summary]{
-			{Name: "ID", Header: "CONTAINER ID", Value: func(c container.Summary) string { return output.ID(c.ID, false) }},
-			{Name: "Image", Header: "IMAGE", Value: func(c container.Summary) string { return c.Image }},
-			{Name: "Size", Header: "SIZE", Value: func(c container.Summary) string { return output.Size(c.SizeRw) }},
-			{Name: "Created", Header: "CREATED", Value: func(c container.Summary) string { return output.Age(time.Unix(c.Created, 0)) }},
-			{Name: "Status", Header: "STATUS", Value: func(c container.Summary) string { return c.Status }},
-			{Name: "Names", Header: "NAMES", Value: func(c container.Summary) string {
-				return strings.TrimPrefix(strings.Join(c.Names, ","), "/")
-			}},
-		},
-	}.Print(w, "", false, du.Containers.Items)
-	if err != nil {
+	if err := containers.Print(w, "", false, du.Containers.Items); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\nLocal Volumes space usage:\n\n")
-	err = output.Table[volume.Volume]{
-		Default: `table {{.Name}}\t{{.Links}}\t{{.Size}}`,
-		Columns: []output.Column[volume.Volume]{
-			{Name: "Name", Header: "VOLUME NAME", Value: func(v volume.Volume) string { return v.Name }},
-			{Name: "Links", Header: "LINKS", Value: func(v volume.Volume) string {
-				if v.UsageData == nil {
-					return "N/A"
-				}
-				return output.Count(v.UsageData.RefCount)
-			}},
-			{Name: "Size", Header: "SIZE", Value: func(v volume.Volume) string {
-				if v.UsageData == nil {
-					return "N/A"
-				}
-				return output.Size(v.UsageData.Size)
-			}},
-		},
-	}.Print(w, "", false, du.Volumes.Items)
-	if err != nil {
+	if err := volumes.Print(w, "", false, du.Volumes.Items); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nBuild cache usage: %s\n\n", output.Size(du.BuildCache.TotalSize))
-	return output.Table[build.CacheRecord]{
-		Default: `table {{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Created}}\t{{.Used}}\t{{.Usage}}`,
-		Columns: []output.Column[build.CacheRecord]{
-			{Name: "ID", Header: "CACHE ID", Value: func(r build.CacheRecord) string { return output.ID(r.ID, false) }},
-			{Name: "Type", Header: "CACHE TYPE", Value: func(r build.CacheRecord) string { return r.Type }},
-			{Name: "Size", Header: "SIZE", Value: func(r build.CacheRecord) string { return output.Size(r.Size) }},
-			{Name: "Created", Header: "CREATED", Value: func(r build.CacheRecord) string { return output.Age(r.CreatedAt) }},
-			{Name: "Used", Header: "LAST USED", Value: func(r build.CacheRecord) string {
+	fmt.Fprintf(w, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(du.BuildCache.TotalSize)))
+	return records.Print(w, "", false, du.BuildCache.Items)
+}
+
+func lastUse(r build.CacheRecord) time.Time {
+	if r.LastUsedAt == nil {
+		return time.Time{}
+	}
+	return *r.LastUsedAt
+}
+
+func cacheTable(full bool) output.Table[build.CacheRecord] {
+	type row = build.CacheRecord
+	return output.Table[row]{
+		Default: `table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}`,
+		Columns: []output.Column[row]{
+			{Name: "ID", Header: "CACHE ID", Value: func(r row) string { return output.ID(r.ID, full) }},
+			{Name: "Parent", Header: "PARENT", Value: func(r row) string { return strings.Join(r.Parents, ", ") }},
+			{Name: "CacheType", Header: "CACHE TYPE", Value: func(r row) string { return r.Type }},
+			{Name: "Size", Header: "SIZE", Value: func(r row) string { return output.Size(r.Size) }},
+			{Name: "CreatedAt", Header: "CREATED AT", Value: func(r row) string { return r.CreatedAt.String() }},
+			{Name: "CreatedSince", Header: "CREATED", Value: func(r row) string { return output.Age(r.CreatedAt) }},
+			{Name: "LastUsedAt", Header: "LAST USED AT", Value: func(r row) string {
+				if r.LastUsedAt == nil {
+					return ""
+				}
+				return r.LastUsedAt.String()
+			}},
+			{Name: "LastUsedSince", Header: "LAST USED", Value: func(r row) string {
 				if r.LastUsedAt == nil {
 					return ""
 				}
 				return output.Age(*r.LastUsedAt)
 			}},
-			{Name: "Usage", Header: "USAGE", Value: func(r build.CacheRecord) string { return output.Count(int64(r.UsageCount)) }},
+			{Name: "UsageCount", Header: "USAGE", Value: func(r row) string { return output.Count(int64(r.UsageCount)) }},
+			{Name: "InUse", Header: "IN USE", Value: func(r row) string { return output.Bool(r.InUse) }},
+			{Name: "Shared", Header: "SHARED", Value: func(r row) string { return output.Bool(r.Shared) }},
+			{Name: "Description", Header: "DESCRIPTION", Value: func(r row) string { return r.Description }},
 		},
-	}.Print(w, "", false, du.BuildCache.Items)
+	}
 }
 
 // NewBuilderPrune is `tare builder prune`.
@@ -160,7 +165,7 @@ func NewBuilderPrune(env *command.Env) *cobra.Command {
 		Use: "prune", Short: "Remove build cache", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Filters = command.Filters(filters)
-			if !force && !env.Confirm("This will remove all dangling build cache.") {
+			if !force && !env.Confirm(builderWarning(o.All)) {
 				return nil
 			}
 			c, err := env.Client(cmd.Context())
@@ -187,6 +192,14 @@ func NewBuilderPrune(env *command.Env) *cobra.Command {
 	cmd.Flags().Int64Var(&o.ReservedSpace, "keep-storage", 0, "Amount of disk space to keep for cache, in bytes")
 	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "until=24h")`)
 	return cmd
+}
+
+// builderWarning ends in a space: Docker asks on the same line here.
+func builderWarning(all bool) string {
+	if all {
+		return "This will remove all build cache. "
+	}
+	return "This will remove all dangling build cache. "
 }
 
 // NewPrune is `tare system prune`.

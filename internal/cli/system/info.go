@@ -1,7 +1,6 @@
 package system
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -16,32 +15,56 @@ import (
 	"tare/internal/cli/output"
 )
 
+// info is what templates see: the engine's, and this program's as .ClientInfo.
+type info struct {
+	system.Info
+	ClientInfo clientInfo
+}
+
+type clientInfo struct {
+	Debug bool
+	clientVersion
+	APIVersion string `json:"ApiVersion,omitempty"` // hides the one that is negotiated, which info does not know
+	Plugins    []string
+	Warnings   []string
+}
+
 // NewInfo is `tare info`.
 func NewInfo(env *command.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "info [OPTIONS]", Short: "Display system-wide information", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			me := clientInfo{Debug: env.Debug, clientVersion: thisProgram(env), Plugins: []string{}}
 			c, err := env.Client(cmd.Context())
-			if err != nil {
-				return err
+			var res client.SystemInfoResult
+			if err == nil {
+				res, err = c.Info(cmd.Context(), client.InfoOptions{})
 			}
-			res, err := c.Info(cmd.Context(), client.InfoOptions{})
+			if format == "" {
+				fmt.Fprintf(env.Stdout, "Client: Tare\n Version:    %s\n Context:    %s\n Debug Mode: %t\n\nServer:\n", env.Version, me.Context, env.Debug)
+				if err != nil {
+					return err
+				}
+				showInfo(env.Stdout, res.Info)
+				for _, w := range res.Info.Warnings {
+					fmt.Fprintln(env.Stderr, w)
+				}
+				return nil
+			}
 			if err != nil {
 				return err
 			}
 			if format == "json" {
-				return json.NewEncoder(env.Stdout).Encode(res.Info)
+				format = "{{json .}}"
 			}
-			if format != "" {
-				return output.Inspect(env.Out(), format, []output.Object{{Value: res.Info}})
+			tmpl, err := output.Parse(format)
+			if err != nil {
+				return err
 			}
-			fmt.Fprintf(env.Stdout, "Client: Tare\n Version:    %s\n\nServer:\n", env.Version)
-			showInfo(env.Stdout, res.Info)
-			for _, w := range res.Info.Warnings {
-				fmt.Fprintln(env.Stderr, w)
-			}
-			return nil
+			err = tmpl.Execute(env.Stdout, info{res.Info, me})
+			fmt.Fprintln(env.Stdout)
+			return err
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
@@ -70,9 +93,20 @@ func showInfo(w io.Writer, i system.Info) {
 	slices.Sort(runtimes)
 	line("Runtimes", strings.Join(runtimes, " "))
 	line("Default Runtime", i.DefaultRuntime)
+	line("Init Binary", i.InitBinary)
+	line("containerd version", i.ContainerdCommit.ID)
+	line("runc version", i.RuncCommit.ID)
+	line("init version", i.InitCommit.ID)
 	fmt.Fprintln(w, " Security Options:")
 	for _, o := range i.SecurityOptions {
-		fmt.Fprintf(w, "  %s\n", strings.TrimPrefix(o, "name="))
+		for kv := range strings.SplitSeq(o, ",") {
+			switch k, v, _ := strings.Cut(kv, "="); k {
+			case "name":
+				fmt.Fprintf(w, "  %s\n", v)
+			default:
+				fmt.Fprintf(w, "   %s: %s\n", strings.ToUpper(k[:1])+k[1:], v)
+			}
+		}
 	}
 	line("Kernel Version", i.KernelVersion)
 	line("Operating System", i.OperatingSystem)
@@ -84,6 +118,14 @@ func showInfo(w io.Writer, i system.Info) {
 	line("ID", i.ID)
 	line("Docker Root Dir", i.DockerRootDir)
 	line("Debug Mode", i.Debug)
+	if i.Debug {
+		fmt.Fprintf(w, "  File Descriptors: %d\n  Goroutines: %d\n  System Time: %s\n  EventsListeners: %d\n", i.NFd, i.NGoroutines, i.SystemTime, i.NEventsListener)
+	}
+	for _, p := range [][2]string{{"HTTP Proxy", i.HTTPProxy}, {"HTTPS Proxy", i.HTTPSProxy}, {"No Proxy", i.NoProxy}} {
+		if p[1] != "" {
+			line(p[0], p[1])
+		}
+	}
 	if len(i.Labels) > 0 {
 		fmt.Fprintln(w, " Labels:")
 		for _, l := range i.Labels {
@@ -109,4 +151,11 @@ func showInfo(w io.Writer, i system.Info) {
 		}
 	}
 	line("Live Restore Enabled", i.LiveRestoreEnabled)
+	if len(i.DefaultAddressPools) > 0 {
+		fmt.Fprintln(w, " Default Address Pools:")
+		for _, p := range i.DefaultAddressPools {
+			fmt.Fprintf(w, "   Base: %s, Size: %d\n", p.Base, p.Size)
+		}
+	}
+	fmt.Fprintln(w)
 }

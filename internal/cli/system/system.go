@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -18,95 +17,6 @@ import (
 	"tare/internal/cli/command"
 	"tare/internal/cli/output"
 )
-
-// versions is what `tare version` shows; templates see it as {{.Client}} and {{.Server}}.
-type versions struct {
-	Client struct{ Version, APIVersion, GoVersion, Os, Arch string }
-	Server *server `json:",omitempty"`
-}
-
-type server struct {
-	Platform                            struct{ Name string }
-	Version, APIVersion, MinAPIVersion  string
-	GoVersion, GitCommit, KernelVersion string
-	Os, Arch, BuildTime                 string
-	Components                          []component
-	Experimental                        bool
-}
-
-type component struct {
-	Name, Version string
-	Details       map[string]string
-}
-
-// NewVersion is `tare version`.
-func NewVersion(env *command.Env) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "version [OPTIONS]", Short: "Show the version information", Args: command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, serverErr := gather(cmd.Context(), env)
-			if format == "json" {
-				format = "{{json .}}"
-			}
-			if format != "" {
-				tmpl, err := output.Parse(format)
-				if err != nil {
-					return err
-				}
-				if err := tmpl.Execute(env.Stdout, v); err != nil {
-					return err
-				}
-				fmt.Fprintln(env.Stdout)
-				return serverErr
-			}
-			w := env.Stdout
-			fmt.Fprintf(w, "Client: Tare\n Version:           %s\n API version:       %s\n Go version:        %s\n OS/Arch:           %s/%s\n",
-				v.Client.Version, v.Client.APIVersion, v.Client.GoVersion, v.Client.Os, v.Client.Arch)
-			if s := v.Server; s != nil {
-				fmt.Fprintf(w, "\nServer: %s\n", s.Platform.Name)
-				for _, c := range s.Components {
-					fmt.Fprintf(w, " %s:\n  %-18s%s\n", c.Name, "Version:", c.Version)
-					var keys []string
-					for k := range c.Details {
-						keys = append(keys, k)
-					}
-					slices.Sort(keys)
-					for _, k := range keys {
-						fmt.Fprintf(w, "  %-18s%s\n", k+":", c.Details[k])
-					}
-				}
-			}
-			return serverErr
-		},
-	}
-	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
-	return cmd
-}
-
-func gather(ctx context.Context, env *command.Env) (versions, error) {
-	var v versions
-	v.Client.Version, v.Client.GoVersion, v.Client.Os, v.Client.Arch = env.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH
-	v.Client.APIVersion = client.MaxAPIVersion
-	c, err := env.Client(ctx)
-	if err != nil {
-		return v, err
-	}
-	got, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
-	if err != nil {
-		return v, err
-	}
-	s := &server{Version: got.Version, APIVersion: got.APIVersion, MinAPIVersion: got.MinAPIVersion, Os: got.Os, Arch: got.Arch, Experimental: got.Experimental}
-	s.Platform.Name = got.Platform.Name
-	for _, k := range got.Components {
-		s.Components = append(s.Components, component{k.Name, k.Version, k.Details})
-		if k.Name == "Engine" {
-			s.GoVersion, s.GitCommit, s.KernelVersion, s.BuildTime = k.Details["GoVersion"], k.Details["GitCommit"], k.Details["KernelVersion"], k.Details["BuildTime"]
-		}
-	}
-	v.Client.APIVersion, v.Server = c.ClientVersion(), s
-	return v, nil
-}
 
 // NewInspect is `tare inspect`: whatever has that name.
 func NewInspect(env *command.Env) *cobra.Command {

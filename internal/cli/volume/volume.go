@@ -33,42 +33,47 @@ func NewList(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			type row = volume.Volume
-			slices.SortFunc(res.Items, func(a, b row) int { return strings.Compare(a.Name, b.Name) })
-			return output.Table[row]{
-				Default: `table {{.Driver}}\t{{.Name}}`, Quiet: `{{.Name}}`,
-				Raw: `name: {{.Name}}\ndriver: {{.Driver}}\n`, RawQuiet: `name: {{.Name}}`,
-				Labels: func(v row) map[string]string { return v.Labels },
-				Columns: []output.Column[row]{
-					{Name: "Name", Header: "VOLUME NAME", Value: func(v row) string { return v.Name }},
-					{Name: "Driver", Header: "DRIVER", Value: func(v row) string { return v.Driver }},
-					{Name: "Scope", Header: "SCOPE", Value: func(v row) string { return v.Scope }},
-					{Name: "Mountpoint", Header: "MOUNTPOINT", Value: func(v row) string { return v.Mountpoint }},
-					{Name: "Labels", Header: "LABELS", Value: func(v row) string { return command.Labels(v.Labels) }},
-					{Name: "Links", Header: "LINKS", Value: func(v row) string {
-						if v.UsageData == nil {
-							return "N/A"
-						}
-						return output.Count(v.UsageData.RefCount)
-					}},
-					{Name: "Size", Header: "SIZE", Value: func(v row) string {
-						if v.UsageData == nil {
-							return "N/A"
-						}
-						return output.Size(v.UsageData.Size)
-					}},
-					// What only volumes of a cluster have.
-					{Name: "Group", Header: "GROUP", Value: func(row) string { return "N/A" }},
-					{Name: "Status", Header: "STATUS", Value: func(row) string { return "N/A" }},
-					{Name: "Availability", Header: "AVAILABILITY", Value: func(row) string { return "N/A" }},
-				},
-			}.Print(env.Out(), format, quiet, res.Items)
+			slices.SortFunc(res.Items, func(a, b volume.Volume) int { return strings.Compare(a.Name, b.Name) })
+			return Table().Print(env.Out(), format, quiet, res.Items)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display volume names")
 	command.FilterFlag(cmd.Flags(), &filters)
 	command.FormatFlag(cmd.Flags(), &format)
 	return cmd
+}
+
+// Table shows volumes.
+func Table() output.Table[volume.Volume] {
+	type row = volume.Volume
+	return output.Table[row]{
+		Default: `table {{.Driver}}\t{{.Name}}`, Quiet: `{{.Name}}`,
+		Raw: `name: {{.Name}}\ndriver: {{.Driver}}\n`, RawQuiet: `name: {{.Name}}`,
+		Labels: func(v row) map[string]string { return v.Labels },
+		Columns: []output.Column[row]{
+			{Name: "Name", Header: "VOLUME NAME", Value: func(v row) string { return v.Name }},
+			{Name: "Driver", Header: "DRIVER", Value: func(v row) string { return v.Driver }},
+			{Name: "Scope", Header: "SCOPE", Value: func(v row) string { return v.Scope }},
+			{Name: "Mountpoint", Header: "MOUNTPOINT", Value: func(v row) string { return v.Mountpoint }},
+			{Name: "Labels", Header: "LABELS", Value: func(v row) string { return command.Labels(v.Labels) }},
+			{Name: "Links", Header: "LINKS", Value: func(v row) string {
+				if v.UsageData == nil {
+					return "N/A"
+				}
+				return output.Count(v.UsageData.RefCount)
+			}},
+			{Name: "Size", Header: "SIZE", Value: func(v row) string {
+				if v.UsageData == nil {
+					return "N/A"
+				}
+				return output.Size(v.UsageData.Size)
+			}},
+			// What only volumes of a cluster have.
+			{Name: "Group", Header: "GROUP", Value: func(row) string { return "N/A" }},
+			{Name: "Status", Header: "STATUS", Value: func(row) string { return "N/A" }},
+			{Name: "Availability", Header: "AVAILABILITY", Value: func(row) string { return "N/A" }},
+		},
+	}
 }
 
 // NewCreate is `tare volume create`.

@@ -3,12 +3,13 @@ docker run -d --name c$X tools sleep 100
 mkdir -p d/sub; echo one >d/f; echo two >d/sub/g; ln -s f d/l; echo lone >f; ln -s d dl; ln -s f fl; mkdir e
 docker cp f c$X:/tmp; docker exec c$X cat /tmp/f
 docker cp f c$X:/tmp/new; docker exec c$X cat /tmp/new
-docker cp f c$X:/tmp/; docker cp f c$X:/nope/; docker cp f c$X:/nope/x
+docker cp f c$X:/tmp/; docker cp f c$X:/nope/x
+~docker cp f c$X:/nope/
 docker cp d c$X:/tmp; docker exec c$X cat /tmp/d/sub/g
 docker cp d c$X:/tmp/dn; docker exec c$X cat /tmp/dn/f
 docker cp d/. c$X:/tmp/dn2; docker exec c$X ls /tmp/dn2
 docker cp d/. c$X:/tmp/dn; docker exec c$X ls /tmp/dn
-docker cp d c$X:/tmp/f
+~docker cp d c$X:/tmp/f
 docker cp d/ c$X:/tmp/sl; docker exec c$X ls /tmp/sl
 docker cp d c$X:/tmp/sl/; docker exec c$X ls /tmp/sl
 docker cp fl c$X:/tmp/fl; docker exec c$X ls /tmp

@@ -66,7 +66,7 @@ docker diff ch$X
 docker diff nope
 docker diff
 # Stats.
-docker stats --no-stream --format 'table {{.Name}}\t{{.Container}}\t{{.PIDs}}' up$X
+docker stats --no-stream --format 'table {{.Name}}\t{{.Container}}' up$X
 docker stats --no-stream --format '{{json .}}' up$X | tr ',' '\n' | cut -d: -f1
 docker stats --no-stream --format json made$X
 docker stats --no-stream made$X nope

@@ -1,5 +1,6 @@
 # What a container wrote.
-docker run --name a$X tools sh -c 'echo one; echo two; err bad; echo three'
+docker run --name a$X tools sh -c 'echo one; echo two; echo three'
+docker run --name e$X tools err bad; docker logs e$X
 docker logs a$X
 docker logs -n 1 a$X
 docker logs --tail 2 a$X
