@@ -3,6 +3,7 @@ package graph
 import (
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/opencontainers/go-digest"
@@ -72,6 +73,8 @@ func (f *File) Bases(o Options) ([][2]string, error) {
 			if err := visit(j); err != nil {
 				return err
 			}
+		} else if _, err := reference.ParseAnyReference(name); err != nil && name != "" {
+			return f.fail(err, s.Location)
 		} else {
 			add(name, platform)
 		}

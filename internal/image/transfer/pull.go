@@ -63,12 +63,13 @@ func (s *Service) Pull(ctx context.Context, req PullRequest, p progress.Sink) (*
 // pull fetches one reference that has a tag or digest.
 func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref reference.Named, platform *ocispec.Platform, p progress.Sink) (*image.Image, error) {
 	what := registry.TagOrDigest(ref)
-	p.Status(what, "Pulling from "+reference.Path(ref))
 	trace.Step(ctx, "image", "manifest", "", reference.FamiliarString(ref))
 	data, target, err := repo.Manifest(ctx, what)
 	if err != nil {
 		return nil, err
 	}
+	// Nothing is told before: what is not there is to be answered by an error and its status, not by an error in progress.
+	p.Status(what, "Pulling from "+reference.Path(ref))
 	old, _ := s.store.Get(reference.FamiliarString(ref))
 	done := s.store.Arrive()
 	defer done()
