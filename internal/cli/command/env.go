@@ -61,10 +61,9 @@ func (e *Env) TakeSignals() {
 // Out is where results go.
 func (e *Env) Out() io.Writer { return e.Stdout }
 
-// StdinTTY, StdoutTTY and StderrTTY tell whether the stream is a terminal.
+// StdinTTY, StdoutTTY tell whether the stream is a terminal.
 func (e *Env) StdinTTY() bool  { return term.IsTerminal(int(e.Stdin.Fd())) }
 func (e *Env) StdoutTTY() bool { return term.IsTerminal(int(e.Stdout.Fd())) }
-func (e *Env) StderrTTY() bool { return term.IsTerminal(int(e.Stderr.Fd())) }
 
 // Warn prints a line for the person, never part of the result.
 func (e *Env) Warn(format string, args ...any) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -64,6 +65,24 @@ func (b *Bytes) Set(s string) error {
 
 // Type is the kind of value that help shows.
 func (b *Bytes) Type() string { return "bytes" }
+
+// ContentTrustFlag accepts --disable-content-trust, whose default, true, is all there is.
+func ContentTrustFlag(fs *pflag.FlagSet) {
+	fs.Var(noTrust{}, "disable-content-trust", "Skip image verification")
+	fs.Lookup("disable-content-trust").NoOptDefVal = "true"
+	_ = fs.MarkHidden("disable-content-trust")
+}
+
+type noTrust struct{}
+
+func (noTrust) String() string { return "true" }
+func (noTrust) Type() string   { return "bool" }
+func (noTrust) Set(s string) error {
+	if off, err := strconv.ParseBool(s); err != nil || off {
+		return err
+	}
+	return errors.New("content trust is not supported")
+}
 
 // FilterFlag registers -f/--filter.
 func FilterFlag(fs *pflag.FlagSet, to *[]string) {

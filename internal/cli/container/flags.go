@@ -190,6 +190,7 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	command.List(fs, &f.writeBps, "device-write-bps", "", "Limit write rate (bytes per second) to a device", checked(parseBytesRate))
 	command.List(fs, &f.readIOps, "device-read-iops", "", "Limit read rate (IO per second) from a device", checked(parseIORate))
 	command.List(fs, &f.writeIOps, "device-write-iops", "", "Limit write rate (IO per second) to a device", checked(parseIORate))
+	command.ContentTrustFlag(fs)
 	for _, hidden := range []string{"net", "net-alias", "dns-opt"} {
 		_ = fs.MarkHidden(hidden)
 	}

@@ -90,7 +90,7 @@ func NewLoad(env *command.Env) *cobra.Command {
 				return err
 			}
 			defer res.Close()
-			return output.Progress(res, env.Stdout, env.StdoutTTY(), nil)
+			return output.Progress(res, env.Stdout, output.TerminalOf(env.Stdout), nil)
 		},
 	}
 	cmd.Flags().StringVarP(&from, "input", "i", "", "Read from tar archive file, instead of STDIN")
@@ -135,7 +135,7 @@ func NewImport(env *command.Env) *cobra.Command {
 				return err
 			}
 			defer res.Close()
-			if err := output.Progress(res, env.Stdout, env.StdoutTTY(), nil); err != nil {
+			if err := output.Progress(res, env.Stdout, output.TerminalOf(env.Stdout), nil); err != nil {
 				return fmt.Errorf("cannot import %s: %w", args[0], err)
 			}
 			return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ import (
 type building struct {
 	o                          client.ImageBuildOptions
 	file, iidfile, platform    string
+	isolation                  string
 	args, labels, ulimits      []string
 	memory, memorySwap, shm    string
 	quiet, rm, force, compress bool
@@ -64,10 +66,13 @@ func NewBuild(env *command.Env) *cobra.Command {
 	fs.StringVar(&b.o.CgroupParent, "cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build")
 	command.List(fs, &b.o.SecurityOpt, "security-opt", "", "Security options")
 	fs.StringSliceVar(&b.o.CacheFrom, "cache-from", nil, "Images to consider as cache sources")
+	fs.StringVar(&b.isolation, "isolation", "", "Container isolation technology")
+	fs.BoolVar(&b.o.Squash, "squash", false, "Squash newly built layers into a single new layer")
+	command.ContentTrustFlag(fs)
 	fs.BoolVar(&b.rm, "rm", true, "Remove intermediate containers after a successful build")
 	fs.BoolVar(&b.force, "force-rm", false, "Always remove intermediate containers")
 	fs.BoolVar(&b.compress, "compress", false, "Compress the build context using gzip")
-	fs.StringVar(&b.progress, "progress", "auto", "Set type of progress output (auto, plain)")
+	fs.StringVar(&b.progress, "progress", "auto", "Set type of progress output (auto, plain, tty)")
 	return cmd
 }
 
@@ -125,7 +130,11 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	}
 	defer res.Body.Close()
 	var id string
-	err = output.Progress(res.Body, w, env.StdoutTTY() && !b.quiet && b.progress != "plain", func(_ string, data json.RawMessage) {
+	var terminal *output.Terminal
+	if !b.quiet && b.progress != "plain" {
+		terminal = output.TerminalOf(env.Stdout)
+	}
+	err = output.Progress(res.Body, w, terminal, func(_ string, data json.RawMessage) {
 		var r build.Result
 		if json.Unmarshal(data, &r) == nil && r.ID != "" {
 			id = r.ID
@@ -172,6 +181,12 @@ func (s *sentContext) Read(p []byte) (int, error) {
 // options fills in what needs more than a flag.
 func (b *building) options(env *command.Env) error {
 	b.o.Version, b.o.Remove, b.o.ForceRemove, b.o.SuppressOutput = build.BuilderV1, b.rm, b.force, b.quiet
+	switch b.progress {
+	case "auto", "plain", "tty":
+	default:
+		return fmt.Errorf("invalid argument %q for \"--progress\" flag: must be auto, plain or tty", b.progress)
+	}
+	b.o.Isolation = container.Isolation(b.isolation)
 	b.o.BuildArgs = map[string]*string{}
 	for _, a := range b.args {
 		k, v, ok := strings.Cut(a, "=")

@@ -42,10 +42,15 @@ func NewRMI(env *command.Env) *cobra.Command { return newRemove(env, "rmi") }
 func newRemove(env *command.Env, name string, aliases ...string) *cobra.Command {
 	var o client.ImageRemoveOptions
 	var noPrune bool
+	var platforms []string
 	cmd := &cobra.Command{
 		Use: name + " [OPTIONS] IMAGE [IMAGE...]", Aliases: aliases, Short: "Remove one or more images", Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.PruneChildren = !noPrune
+			var err error
+			if o.Platforms, err = parsePlatforms(platforms); err != nil {
+				return err
+			}
 			c, err := env.Client(cmd.Context())
 			if err != nil {
 				return err
@@ -69,6 +74,7 @@ func newRemove(env *command.Env, name string, aliases ...string) *cobra.Command 
 	}
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force removal of the image")
 	cmd.Flags().BoolVar(&noPrune, "no-prune", false, "Do not delete untagged parents")
+	cmd.Flags().StringSliceVar(&platforms, "platform", nil, `Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
 	return cmd
 }
 

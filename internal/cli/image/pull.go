@@ -31,8 +31,7 @@ func NewPull(env *command.Env) *cobra.Command {
 	fs.BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	fs.StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
-	fs.Bool("disable-content-trust", true, "Skip image verification")
-	_ = fs.MarkHidden("disable-content-trust")
+	command.ContentTrustFlag(fs)
 	return cmd
 }
 
@@ -42,7 +41,7 @@ func Pull(ctx context.Context, env *command.Env, named reference.Named, platform
 	if quiet {
 		w = io.Discard
 	}
-	return fetch(ctx, env, reference.TagNameOnly(named), platform, false, w, env.StderrTTY())
+	return fetch(ctx, env, reference.TagNameOnly(named), platform, false, w, output.TerminalOf(env.Stderr))
 }
 
 func pull(ctx context.Context, env *command.Env, ref, platform string, all, quiet bool, w io.Writer) error {
@@ -63,14 +62,14 @@ func pull(ctx context.Context, env *command.Env, ref, platform string, all, quie
 	if quiet {
 		out = io.Discard
 	}
-	if err := fetch(ctx, env, named, platform, all, out, env.StdoutTTY()); err != nil {
+	if err := fetch(ctx, env, named, platform, all, out, output.TerminalOf(env.Stdout)); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, named.String())
 	return nil
 }
 
-func fetch(ctx context.Context, env *command.Env, named reference.Named, platform string, all bool, w io.Writer, tty bool) error {
+func fetch(ctx context.Context, env *command.Env, named reference.Named, platform string, all bool, w io.Writer, t *output.Terminal) error {
 	o := client.ImagePullOptions{All: all}
 	if platform != "" {
 		p, err := command.ParsePlatform(platform)
@@ -92,5 +91,5 @@ func fetch(ctx context.Context, env *command.Env, named reference.Named, platfor
 		return err
 	}
 	defer res.Close()
-	return output.Progress(res, w, tty, nil)
+	return output.Progress(res, w, t, nil)
 }

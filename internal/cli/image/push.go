@@ -56,7 +56,7 @@ func NewPush(env *command.Env) *cobra.Command {
 			if quiet {
 				w = io.Discard
 			}
-			if err := output.Progress(res, w, env.StdoutTTY(), func(string, json.RawMessage) {}); err != nil {
+			if err := output.Progress(res, w, output.TerminalOf(env.Stdout), func(string, json.RawMessage) {}); err != nil {
 				return err
 			}
 			if quiet {
@@ -70,8 +70,7 @@ func NewPush(env *command.Env) *cobra.Command {
 	fs.BoolVarP(&all, "all-tags", "a", false, "Push all tags of an image to the repository")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	fs.StringVar(&platform, "platform", "", "Push a platform-specific manifest as a single-platform image to the registry")
-	fs.Bool("disable-content-trust", true, "Skip image signing")
-	_ = fs.MarkHidden("disable-content-trust")
+	command.ContentTrustFlag(fs)
 	return cmd
 }
 

@@ -74,7 +74,7 @@ func TestProgress(t *testing.T) {
 `
 	var b bytes.Buffer
 	var aux string
-	err := Progress(strings.NewReader(stream), &b, false, func(_ string, d json.RawMessage) { aux = string(d) })
+	err := Progress(strings.NewReader(stream), &b, nil, func(_ string, d json.RawMessage) { aux = string(d) })
 	if want := "latest: Pulling from x\naa: Pull complete\nStep 1/1 : FROM x\n"; err != nil || b.String() != want {
 		t.Errorf("%q, %v", b.String(), err)
 	}
@@ -82,14 +82,14 @@ func TestProgress(t *testing.T) {
 		t.Errorf("aux %s", aux)
 	}
 	b.Reset()
-	if err := Progress(strings.NewReader(stream), &b, true, nil); err != nil || !strings.Contains(b.String(), "[=========================>") {
+	if err := Progress(strings.NewReader(stream), &b, &Terminal{Size: func() (int, int) { return 120, 9 }}, nil); err != nil || !strings.Contains(b.String(), "[=========================>") {
 		t.Errorf("%q, %v", b.String(), err)
 	}
-	err = Progress(strings.NewReader(`{"errorDetail":{"code":1,"message":"boom"},"error":"boom"}`), &b, false, nil)
+	err = Progress(strings.NewReader(`{"errorDetail":{"code":1,"message":"boom"},"error":"boom"}`), &b, nil, nil)
 	if err == nil || err.Error() != "boom" {
 		t.Errorf("error in the stream: %v", err)
 	}
-	if err := Progress(strings.NewReader(`{"status":"x"`), &b, false, nil); err == nil {
+	if err := Progress(strings.NewReader(`{"status":"x"`), &b, nil, nil); err == nil {
 		t.Error("a stream that breaks off is no error")
 	}
 }

@@ -2,7 +2,7 @@
 docker create --name c$X -l a=b tools sleep 1; docker network create n$X; docker volume create v$X; docker tag tools i$X
 docker inspect c$X | sed -n '1,/HostConfig/p'
 docker inspect i$X | grep -v -e ':latest'
-docker inspect n$X | sed -E 's/"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/[0-9]+)?/"IP/'
+docker inspect n$X | sed -E 's#"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/[0-9]+)?#"IP#'
 docker inspect v$X
 docker inspect c$X n$X v$X -f '{{json .}}' | cut -c1-4
 docker inspect --type container c$X -f '{{.Name}}'
