@@ -144,6 +144,9 @@ func runProgram(given string) (string, error) {
 
 // engineID is made once per data root.
 func engineID(dataRoot string) (string, error) {
+	if err := files.Sweep(dataRoot); err != nil {
+		return "", err
+	}
 	path := filepath.Join(dataRoot, "engine-id")
 	if data, err := os.ReadFile(path); err == nil && len(data) > 0 {
 		return strings.TrimSpace(string(data)), nil

@@ -75,7 +75,7 @@ type recovery struct {
 	due  map[*entry]bool // to be restarted by their policy
 }
 
-// read loads the records; a folder without one is half-made.
+// read loads the records; a folder without one is half-made, one with a damaged record is left alone.
 func (r *recovery) read() error {
 	if err := files.Sweep(r.root); err != nil {
 		return err
@@ -85,6 +85,9 @@ func (r *recovery) read() error {
 		return err
 	}
 	for _, d := range entries {
+		if err := files.Sweep(filepath.Join(r.root, d.Name())); err != nil {
+			return err
+		}
 		var rec record
 		err := files.ReadJSON(filepath.Join(r.root, d.Name(), recordName), &rec)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -94,11 +97,12 @@ func (r *recovery) read() error {
 			}
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil && (rec.ID != d.Name() || rec.Config == nil || rec.HostConfig == nil) {
+			err = errors.New("the record is of another container or incomplete")
 		}
-		if rec.ID != d.Name() || rec.Config == nil || rec.HostConfig == nil {
-			return fmt.Errorf("the record in %s is of another container or incomplete", filepath.Join(r.root, d.Name()))
+		if err != nil { // as Docker: one damaged record keeps the others from nothing; its files stay for whoever can mend it
+			slog.Error("cannot load a container", "folder", filepath.Join(r.root, d.Name()), "error", err)
+			continue
 		}
 		if err := r.index.reserve(rec.Name, rec.ID); err != nil { // a rename that crashed half-way cannot do this: one record, one name
 			return err

@@ -77,6 +77,9 @@ func Open(root string, bus *event.Bus) (*Service, error) {
 		if !e.IsDir() {
 			continue
 		}
+		if err := files.Sweep(filepath.Join(root, e.Name())); err != nil {
+			return nil, err
+		}
 		var r record
 		err := files.ReadJSON(filepath.Join(root, e.Name(), recordName), &r)
 		if errors.Is(err, fs.ErrNotExist) {
