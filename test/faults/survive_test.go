@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -209,4 +210,38 @@ func ended(t *testing.T, pid int) {
 			t.Fatalf("process %d does not end", pid)
 		}
 	}
+}
+
+// TestDamagedRecord damages the record of one of two containers: the engine starts, has the other, and says which it can't load.
+func TestDamagedRecord(t *testing.T) {
+	e := start(t)
+	image := e.Tools()
+	clean := footprint(e)
+	id := e.Docker("create", "--name", "damaged", image)
+	e.Docker("run", "-d", "--name", "whole", image, "sleep", "1000")
+	for _, content := range []string{"", "{", "{}", "null"} {
+		e.Kill()
+		record := filepath.Join(e.DataRoot, "containers", id, "record.json")
+		if err := os.WriteFile(record, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		relaunch(e)
+		if s := state(e, "whole"); s.Status != "running" {
+			t.Errorf("the other container: %+v", s)
+		}
+		if got := e.Try(nil, "inspect", "damaged"); got.Code != 1 {
+			t.Errorf("a container with the record %q: %+v", content, got)
+		}
+		if !strings.Contains(e.Log(), id) || !strings.Contains(e.Log(), "cannot load a container") {
+			t.Errorf("the engine's log does not tell of the record %q", content)
+		}
+		if _, err := os.Stat(record); err != nil {
+			t.Errorf("the container's files are gone: %v", err)
+		}
+	}
+	e.Docker("rm", "-f", "whole")
+	if err := os.RemoveAll(filepath.Join(e.DataRoot, "containers", id)); err != nil {
+		t.Fatal(err)
+	}
+	nothingNew(e, "a damaged record", clean)
 }
