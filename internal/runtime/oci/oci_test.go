@@ -444,11 +444,7 @@ func TestSpecOfRunc(t *testing.T) {
 	must(t, os.WriteFile(r.bundle+"/config.json", b, 0o644))
 	r.edit(func(s *specs.Spec) {
 		s.Process.Terminal = false
-<<<<<<< Updated upstream
 		s.Process.Args = []string{"sh", "-c", "cat /proc/self/status /proc/sys/kernel/hostname; cat /proc/self/mountinfo; true > /x; exit 3"}
-=======
-		s.Process.Args = []string{"sh", "-c", "cat /proc/self/status /proc/sys/kernel/hostname; cat /proc/self/mountinfo; echo > /x; exit 3"}
->>>>>>> Stashed changes
 	})
 	out, code := r.run("run", "-b", r.bundle, r.id)
 	if code != 3 {
