@@ -55,6 +55,7 @@ type Engine struct {
 // Start starts an engine with further flags and waits until it answers.
 func Start(t testing.TB, args ...string) *Engine {
 	t.Helper()
+	bin := Programs(t)
 	dir, err := os.MkdirTemp("", "tare-h-")
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +63,7 @@ func Start(t testing.TB, args ...string) *Engine {
 	e := &Engine{
 		T: t, Dir: dir, DataRoot: filepath.Join(dir, "data"), ExecRoot: filepath.Join(dir, "exec"),
 		Direct: filepath.Join(dir, "tared.sock"), Socket: filepath.Join(dir, "api.sock"),
-		LogFile: filepath.Join(dir, "tared.log"), Bin: Programs(t), args: args,
+		LogFile: filepath.Join(dir, "tared.log"), Bin: bin, args: args,
 	}
 	e.Host = newHost(dir, e.DataRoot, e.ExecRoot)
 	t.Cleanup(e.cleanup)
@@ -264,6 +265,15 @@ func (e *Engine) cleanup() {
 	if e.T.Failed() {
 		e.T.Logf("--- tared's log ---\n%s", e.Log())
 	}
+	defer func() { // also of an engine that can't be started again
+		e.Host.killAll()
+		if err := e.Host.sweep(); err != nil {
+			e.T.Errorf("cannot clean the host: %v", err)
+		}
+		if err := os.RemoveAll(e.Dir); err != nil {
+			e.T.Errorf("cannot remove the engine's folders: %v", err)
+		}
+	}()
 	select {
 	case <-e.ended:
 		e.Launch() // a dead engine can't remove its containers
@@ -273,12 +283,6 @@ func (e *Engine) cleanup() {
 		e.T.Errorf("cannot remove what the test left: %v", err)
 	}
 	e.Stop()
-	if err := e.Host.sweep(); err != nil {
-		e.T.Errorf("cannot clean the host: %v", err)
-	}
-	if err := os.RemoveAll(e.Dir); err != nil {
-		e.T.Errorf("cannot remove the engine's folders: %v", err)
-	}
 }
 
 // removeAll removes containers and networks through the engine.

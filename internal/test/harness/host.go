@@ -55,6 +55,28 @@ func (h Host) sweep() error {
 	return errors.Join(append(errs, network.Destroy(h.Instance, ""))...)
 }
 
+// killAll ends the processes in this engine's control groups, and its supervisor if there were any.
+func (h Host) killAll() {
+	groups := h.Cgroups()
+	for _, g := range groups {
+		data, _ := os.ReadFile(filepath.Join(g, "cgroup.procs"))
+		for _, line := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(line); err == nil && pid > 0 {
+				unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+	if pid := h.SupervisorPid(); len(groups) > 0 && pid > 0 {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if strings.Contains(string(args), h.execRoot) {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	for _, g := range groups {
+		os.Remove(g) // may be busy still
+	}
+}
+
 // Links are the host's network links of this engine.
 func (h Host) Links() ([]netlink.Link, error) {
 	all, err := netlink.LinkList()
