@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -144,6 +145,8 @@ func writeEntry(tw *tar.Writer, p, name string, d fs.DirEntry, links map[fileID]
 	}
 	h.Name, h.Format = name, tar.FormatPAX
 	h.Uname, h.Gname = "", ""
+	// Whole seconds, as Docker sends them, and no other times: every file would have a second header for them.
+	h.ModTime, h.AccessTime, h.ChangeTime = h.ModTime.Truncate(time.Second), time.Time{}, time.Time{}
 	if d.IsDir() {
 		h.Name += "/"
 	}
