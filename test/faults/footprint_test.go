@@ -117,7 +117,7 @@ func elements(e *harness.Engine) []string {
 	return list
 }
 
-// processes are those in the engine's cgroups, those that work in its folder, and the namespaces that the engine and its
+// processes are those in the engine's cgroups, those of its name, and the namespaces that the engine and its
 // supervisor keep open.
 func processes(e *harness.Engine) []string {
 	entries, err := os.ReadDir("/proc")
@@ -134,7 +134,7 @@ func processes(e *harness.Engine) []string {
 		group, _ := os.ReadFile(filepath.Join("/proc", d.Name(), "cgroup"))
 		args, _ := os.ReadFile(filepath.Join("/proc", d.Name(), "cmdline"))
 		line := strings.ReplaceAll(string(args), "\x00", " ")
-		if strings.Contains(string(group), "/tare/"+e.Host.Instance) || strings.HasPrefix(line, filepath.Join(e.Bin, "tare-run")) && strings.Contains(line, e.ExecRoot) {
+		if strings.Contains(string(group), "/tare/"+e.Host.Instance) || strings.HasPrefix(line, "tare-run ") && strings.Contains(line, e.Host.Instance) {
 			list = append(list, "process "+line)
 		}
 	}

@@ -55,7 +55,7 @@ func (h Host) sweep() error {
 	return errors.Join(append(errs, network.Destroy(h.Instance, ""))...)
 }
 
-// killAll ends the processes in this engine's control groups, and its supervisor if there were any.
+// killAll ends the processes in this engine's control groups, and its supervisor.
 func (h Host) killAll() {
 	groups := h.Cgroups()
 	for _, g := range groups {
@@ -66,9 +66,9 @@ func (h Host) killAll() {
 			}
 		}
 	}
-	if pid := h.SupervisorPid(); len(groups) > 0 && pid > 0 {
-		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if strings.Contains(string(args), h.execRoot) {
+	if pid := h.SupervisorPid(); pid > 0 {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // "tare-run supervise INSTANCE"
+		if strings.Contains(string(args), h.Instance) {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 	}
