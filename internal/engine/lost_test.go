@@ -55,7 +55,9 @@ func TestKilledSupervisor(t *testing.T) {
 				return strings.TrimSpace(e.Try(nil, "inspect", "-f", format, name).Stdout)
 			}
 			for _, name := range []string{"lost", "host", "frozen"} {
-				e.Until(name+"'s end", func() bool { return inspect(name, "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}") == "exited 255 0" })
+				e.Until(name+"'s end", func() bool {
+					return inspect(name, "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}") == "exited 255 0"
+				})
 				if why := inspect(name, "{{.State.Error}}"); !strings.Contains(why, "its supervisor ended first") {
 					t.Errorf("%s: %q", name, why)
 				}

@@ -238,6 +238,10 @@ func (l *launcher) createRequest(rec record, lower []string) (runtime.Create, er
 	if err != nil {
 		return runtime.Create{}, err
 	}
+	subject := spec.LogSubject{FullID: rec.ID, Name: rec.Name, ImageFullID: rec.Image, Config: rec.Config}
+	if log.Attrs, err = spec.LogAttributes(rec.HostConfig.LogConfig, subject); err != nil {
+		return runtime.Create{}, err
+	}
 	dir, size := l.dir(rec.ID), rec.HostConfig.ConsoleSize
 	return runtime.Create{
 		ID: rec.ID, Bundle: dir,

@@ -181,12 +181,18 @@ func (c *creation) mount(ctx context.Context, w mount.Mount) (m mounted, copyUp 
 			if o.DriverConfig != nil {
 				req.Driver, req.DriverOpts = o.DriverConfig.Name, o.DriverConfig.Options
 			}
-			copyUp = !o.NoCopy
+			copyUp = !o.NoCopy && o.Subpath == ""
 		} else {
 			copyUp = true
 		}
-		m, err = c.volume(ctx, req, dst, w.ReadOnly, "")
-		return m, copyUp, err
+		if m, err = c.volume(ctx, req, dst, w.ReadOnly, ""); err != nil || w.VolumeOptions == nil || w.VolumeOptions.Subpath == "" {
+			return m, copyUp, err
+		}
+		if m.Spec.FSType != "" {
+			return m, false, fault.Unsupported("a subpath of a volume that is a file system of its own cannot be mounted: volume-subpath=%s", w.VolumeOptions.Subpath)
+		}
+		m.Spec.Subpath = path.Clean(w.VolumeOptions.Subpath)
+		return m, false, nil
 	case mount.TypeTmpfs:
 		o, err := spec.TmpfsOptions(w.TmpfsOptions)
 		return mounted{

@@ -58,7 +58,9 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 }
 
 // starting tells whether a start is under way. It wants mu.
-func (e *entry) starting() bool { return e.begun || e.run != nil && !e.run.started && !closed(e.run.exited) }
+func (e *entry) starting() bool {
+	return e.begun || e.run != nil && !e.run.started && !closed(e.run.exited)
+}
 
 // remover deletes containers.
 type remover struct {

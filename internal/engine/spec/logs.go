@@ -1,12 +1,16 @@
 package spec
 
 import (
+	"regexp"
 	"strconv"
+	"strings"
+	"text/template"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 
 	"tare/internal/base/fault"
+	"tare/internal/base/ids"
 	"tare/internal/runtime"
 )
 
@@ -45,18 +49,96 @@ func Log(c container.LogConfig, path string) (runtime.Log, error) {
 			}
 			l.MaxFiles = n
 		case "mode":
-			if value != "blocking" {
-				return l, fault.Unsupported("the log option mode=%s is not supported", value)
+			// The supervisor never waits for a reader of logs, so both modes mean the same: nothing is dropped.
+			if value != "blocking" && value != "non-blocking" {
+				return l, fault.Invalid("logger: logging mode not supported: %s", value)
+			}
+		case "max-buffer-size":
+			if n, err := units.RAMInBytes(value); err != nil || n <= 0 || c.Config["mode"] != "non-blocking" {
+				return l, fault.Invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking', and wants a size: %s", value)
 			}
 		case "compress":
 			if on, err := strconv.ParseBool(value); err != nil || on {
 				return l, fault.Unsupported("the log option compress=%s is not supported", value)
 			}
-		case "labels", "labels-regex", "env", "env-regex", "tag", "max-buffer-size":
-			return l, fault.Unsupported("the log option %s is not supported", key)
+		case "labels", "labels-regex", "env", "env-regex", "tag":
+			if l.Driver != "json-file" {
+				return l, unknownLogOption(key, l.Driver)
+			}
+			if _, err := LogAttributes(c, LogSubject{Config: &container.Config{}}); err != nil {
+				return l, err
+			}
 		default:
-			return l, fault.Invalid("unknown log opt '%s' for %s log driver", key, l.Driver)
+			return l, unknownLogOption(key, l.Driver)
 		}
 	}
 	return l, nil
+}
+
+func unknownLogOption(key, driver string) error {
+	return fault.Invalid("unknown log opt '%s' for %s log driver", key, driver)
+}
+
+// LogSubject is the container that a log is of, in the words of Docker's tag templates: {{.ID}}, {{.FullID}}, {{.Name}}, {{.ImageID}},
+// {{.ImageFullID}}, {{.ImageName}}, {{.Command}}, {{.DaemonName}}.
+type LogSubject struct {
+	FullID, Name, ImageFullID string
+	Config                    *container.Config
+}
+
+func (s LogSubject) ID() string         { return ids.Short(s.FullID) }
+func (s LogSubject) ImageID() string    { return ids.Short(s.ImageFullID) }
+func (s LogSubject) ImageName() string  { return s.Config.Image }
+func (s LogSubject) Command() string    { return strings.Join(Command(s.Config), " ") }
+func (s LogSubject) DaemonName() string { return "docker" }
+
+// LogAttributes are written with every entry, as the options labels, labels-regex, env, env-regex and tag ask.
+func LogAttributes(c container.LogConfig, s LogSubject) (map[string]string, error) {
+	attrs := map[string]string{}
+	take := func(names, pattern string, have map[string]string) error {
+		for name := range strings.SplitSeq(c.Config[names], ",") {
+			if v, ok := have[name]; ok && name != "" {
+				attrs[name] = v
+			}
+		}
+		if c.Config[pattern] == "" {
+			return nil
+		}
+		re, err := regexp.Compile(c.Config[pattern])
+		if err != nil {
+			return fault.Invalid("invalid log option %s: %w", pattern, err)
+		}
+		for name, v := range have {
+			if re.MatchString(name) {
+				attrs[name] = v
+			}
+		}
+		return nil
+	}
+	env := map[string]string{}
+	for _, e := range s.Config.Env {
+		name, v, _ := strings.Cut(e, "=")
+		env[name] = v
+	}
+	if err := take("labels", "labels-regex", s.Config.Labels); err != nil {
+		return nil, err
+	}
+	if err := take("env", "env-regex", env); err != nil {
+		return nil, err
+	}
+	if tag := c.Config["tag"]; tag != "" {
+		t, err := template.New("tag").Parse(tag)
+		var out strings.Builder
+		if err == nil {
+			err = t.Execute(&out, s)
+		}
+		if err != nil {
+			return nil, fault.Invalid("invalid log option tag: %w", err)
+		}
+		attrs["tag"] = out.String()
+	}
+	if len(attrs) == 0 {
+		return nil, nil
+	}
+	return attrs, nil
 }

@@ -27,6 +27,7 @@ type Mount struct {
 	Propagation  mount.Propagation
 	Options      []string // of a tmpfs, or of a volume's own file system
 	FSType       string   // of a volume with a file system of its own, else ""
+	Subpath      string   // what of Source is mounted, resolved inside it; "": all
 }
 
 // initPath is where --init's program appears in the container, as in Docker.
@@ -151,6 +152,9 @@ func ownMount(m Mount) (specs.Mount, error) {
 			} else {
 				options = append(options, "rro")
 			}
+		}
+		if m.Subpath != "" {
+			options = append(options, "subpath="+m.Subpath)
 		}
 		p := m.Propagation
 		if p == "" {

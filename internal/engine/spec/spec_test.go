@@ -254,8 +254,8 @@ func TestRefusals(t *testing.T) {
 		}, "vm.swappiness"},
 		"log driver": {func(c *container.Config, h *container.HostConfig) { h.LogConfig.Type = "syslog" }, "no log driver named 'syslog'"},
 		"log option": {func(c *container.Config, h *container.HostConfig) {
-			h.LogConfig.Config = map[string]string{"labels": "a"}
-		}, "labels"},
+			h.LogConfig.Config = map[string]string{"lables": "a"}
+		}, "unknown log opt 'lables' for json-file log driver"},
 		"gpus": {func(c *container.Config, h *container.HostConfig) {
 			h.DeviceRequests = []container.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}}
 		}, "gpu"},
@@ -265,8 +265,8 @@ func TestRefusals(t *testing.T) {
 			h.Mounts = []mount.Mount{{Type: mount.TypeImage, Target: "/x"}}
 		}, "type image"},
 		"subpath": {func(c *container.Config, h *container.HostConfig) {
-			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "a"}}}
-		}, "subpath"},
+			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Target: "/x", Source: "v", VolumeOptions: &mount.VolumeOptions{Subpath: "../a"}}}
+		}, "subpath must be a relative path within the volume"},
 		"twice":        {func(c *container.Config, h *container.HostConfig) { h.Binds = []string{"a:/x", "bb:/x"} }, "Duplicate mount point: /x"},
 		"bind mode":    {func(c *container.Config, h *container.HostConfig) { h.Binds = []string{"/a:/x:nope"} }, "invalid mode: nope"},
 		"bind root":    {func(c *container.Config, h *container.HostConfig) { h.Binds = []string{"/a:/"} }, "destination can't be '/'"},

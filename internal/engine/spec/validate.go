@@ -2,6 +2,7 @@ package spec
 
 import (
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -320,8 +321,10 @@ func validateMount(m mount.Mount) error {
 			return bad("field BindOptions must not be specified")
 		case m.TmpfsOptions != nil:
 			return bad("field TmpfsOptions must not be specified")
-		case m.VolumeOptions != nil && m.VolumeOptions.Subpath != "":
-			return fault.Unsupported("a subpath of a volume cannot be mounted: volume-subpath=%s", m.VolumeOptions.Subpath)
+		case m.VolumeOptions != nil && m.VolumeOptions.Subpath != "" && !filepath.IsLocal(m.VolumeOptions.Subpath):
+			return bad("subpath must be a relative path within the volume: " + m.VolumeOptions.Subpath)
+		case m.VolumeOptions != nil && m.VolumeOptions.Subpath != "" && m.Source == "":
+			return bad("must not set Subpath when using anonymous volumes")
 		case m.Source == "" && m.ReadOnly:
 			return bad("must not set ReadOnly mode when using anonymous volumes")
 		}

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"fmt"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +59,7 @@ func (p *Process) stepError(at int, errno unix.Errno, detail string) error {
 	s := &p.steps[at]
 	switch {
 	case s.Op == plan.OpBind && detail == sourceMissing:
-		return fault.Invalid("bind source path does not exist: %s", s.Source)
+		return fault.Invalid("bind source path does not exist: %s", path.Join(s.Source, s.Data))
 	case s.Op == plan.OpBind && errno == unix.ENOTDIR:
 		return fault.Invalid("cannot bind %s on %s (%s): one is a directory and the other is not: %w", s.Source, s.Path, s.Why, errno)
 	case s.Op == plan.OpCwd:

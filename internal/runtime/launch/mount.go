@@ -84,12 +84,30 @@ func propagate(fd int, prop uint64) error {
 	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Propagation: prop &^ unix.MS_REC})
 }
 
+// openSource copies the mount of a bind's source. What is below it may have been written by containers, so no link there leads out of it.
+func openSource(st *plan.Step, flags uint) (int, error) {
+	if st.Data == "" {
+		return unix.OpenTree(unix.AT_FDCWD, st.Source, flags)
+	}
+	top, err := unix.Open(st.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(top)
+	below, err := openIn(top, st.Data, unix.O_PATH, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(below)
+	return unix.OpenTree(below, "", flags|unix.AT_EMPTY_PATH)
+}
+
 func (s *stage) bind(st *plan.Step) error {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if st.Flags&unix.MS_REC != 0 {
 		flags |= unix.AT_RECURSIVE
 	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, st.Source, flags)
+	tree, err := openSource(st, flags)
 	if err != nil {
 		if err == unix.ENOENT {
 			return &failure{errno: unix.ENOENT, detail: sourceMissing}

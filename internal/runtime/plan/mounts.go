@@ -80,8 +80,13 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 			if dest == "/dev" {
 				hostDev = true
 			}
-			if len(o.data) != 0 {
-				return fault.Invalid("%s: option %s is unknown for a bind mount", field, o.data[0])
+			below := ""
+			for _, word := range o.data {
+				sub, ok := strings.CutPrefix(word, "subpath=") // Tare's own: a path below the source, resolved inside it
+				if !ok || sub == "" {
+					return fault.Invalid("%s: option %s is unknown for a bind mount", field, word)
+				}
+				below = sub
 			}
 			if !path.IsAbs(m.Source) {
 				return fault.Invalid("%s: bind source %q is not absolute", field, m.Source)
@@ -89,7 +94,7 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 			if dest == "/" {
 				return unsupported(field + ": a bind mount on /")
 			}
-			p.add(Step{Op: OpBind, Why: field, Path: dest, Source: m.Source, Flags: o.flags & unix.MS_REC,
+			p.add(Step{Op: OpBind, Why: field, Path: dest, Source: m.Source, Data: below, Flags: o.flags & unix.MS_REC,
 				Set: o.set, Clear: o.clear, RecSet: o.recSet, RecClear: o.recClear, Prop: o.prop})
 		case m.Type == "cgroup" || m.Type == "cgroup2":
 			last = append(last, compileCgroupMount(p, spec, ns, host, field, dest, o)...)

@@ -29,7 +29,7 @@ const (
 	OpOverlay            // mount List (lower), Source (upper), Type (work), Data ("volatile") on the host's Path: the root
 	OpRoot               // bind the host's Path on itself: the root
 	OpMount              // mount Source of Type with Flags and Data on Path in the root; then Prop
-	OpBind               // bind Source (host) on Path in the root; Flags MS_REC; Set, Clear and RecSet, RecClear attributes; Prop
+	OpBind               // bind Source (host), or Data below it, resolved as if Source were /, on Path in the root; Flags MS_REC; Set, Clear and RecSet, RecClear attributes; Prop
 	OpSymlink            // Path in the root points to Source; an existing one stays
 	OpDevice             // node Path in the root: Type c, b or p, Num[0..4] = major, minor, mode, uid, gid
 	OpMask               // hide Path in the root; missing is fine
@@ -100,7 +100,7 @@ func (s *Step) String() string {
 	case OpMount:
 		return "mount " + s.Source + " on " + s.Path + " type " + s.Type + parens(flagNames(s.Flags, mountNames), s.Data, propagationName(s.Prop))
 	case OpBind:
-		return "bind " + s.Source + " on " + s.Path + parens(flagNames(s.Flags, mountNames), attrNames("", s.Set, s.Clear), attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
+		return "bind " + s.Source + orNothing(", of it ", s.Data) + " on " + s.Path + parens(flagNames(s.Flags, mountNames), attrNames("", s.Set, s.Clear), attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
 	case OpSymlink:
 		return "link " + s.Path + " to " + s.Source
 	case OpDevice:
