@@ -52,8 +52,8 @@ func help(cmd *cobra.Command, _ []string) {
 	} else {
 		fmt.Fprintf(w, "Usage:  %s\n", command.UseLine(cmd))
 	}
-	if cmd.Short != "" {
-		fmt.Fprintf(w, "\n%s\n", cmd.Short)
+	if text := cmp.Or(cmd.Long, cmd.Short); text != "" {
+		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(text))
 	}
 	if names := namesOf(cmd); len(names) > 1 {
 		fmt.Fprintf(w, "\nAliases:\n  %s\n", strings.Join(names, ", "))

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // engineStart is how long a new engine may take until it answers.
@@ -21,26 +23,52 @@ const engineLog = "/var/log/tared.log"
 
 // NoEngine is what to say when nobody answers.
 func NoEngine(e *Env) string {
+	if e.startError != nil {
+		return e.startError.Error()
+	}
 	host, _ := e.Endpoint()
 	return fmt.Sprintf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?\n"+
 		"Start an engine there with `tared --host %s`, or name another with -H, TARE_HOST or DOCKER_HOST.", host, host)
 }
 
-// ensureEngine starts `tared` if nothing listens on host and this user may.
-func (e *Env) ensureEngine(ctx context.Context, host string) error {
-	path, ok := strings.CutPrefix(host, "unix://")
-	if !ok || answers(path) {
-		return nil
+// dialOrStart connects to the default socket. If nobody listens there and this user may, it starts `tared`
+// first: no question is asked when an engine is running.
+func (e *Env) dialOrStart(ctx context.Context, _, _ string) (net.Conn, error) {
+	path := strings.TrimPrefix(DefaultHost, "unix://")
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	absent := errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
+	if !absent || os.Geteuid() != 0 || os.Getenv("TARE_NO_AUTOSTART") != "" {
+		return conn, err
 	}
-	if os.Geteuid() != 0 || os.Getenv("TARE_NO_AUTOSTART") != "" {
-		return nil // the call itself says that nobody answers
+	if e.startError = startEngine(ctx, path); e.startError != nil {
+		return nil, e.startError
 	}
+	return d.DialContext(ctx, "unix", path)
+}
+
+// startEngine starts `tared` and waits until it answers on socket. Of several that try at once, one does it
+// and the others wait.
+func startEngine(ctx context.Context, socket string) error {
 	program, err := engineProgram()
 	if err != nil {
-		return fmt.Errorf("no engine answers on %s, and cannot start one: %w", host, err)
+		return fmt.Errorf("no engine answers on unix://%s, and cannot start one: %w", socket, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(ctx, engineStart)
+	defer cancel()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		return fmt.Errorf("cannot start the engine: %w", err)
+	}
+	lock, err := os.OpenFile(socket+".start", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot start the engine: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("cannot lock %s: %w", lock.Name(), err)
+	}
+	if answers(socket) { // another one was faster
+		return nil
 	}
 	log, err := os.OpenFile(engineLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
@@ -56,17 +84,15 @@ func (e *Env) ensureEngine(ctx context.Context, host string) error {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	ctx, cancel := context.WithTimeout(ctx, engineStart)
-	defer cancel()
-	for !answers(path) {
+	for !answers(socket) {
 		select {
 		case err := <-exited:
-			if answers(path) { // another one was faster
+			if answers(socket) { // one that somebody started otherwise
 				return nil
 			}
-			return fmt.Errorf("the engine %s ended at once (%v); see %s", program, err, engineLog)
+			return fmt.Errorf("the engine %s ended at once (%w); %s says why", program, err, engineLog)
 		case <-ctx.Done():
-			return fmt.Errorf("the engine %s was started but does not answer on %s; see %s", program, host, engineLog)
+			return fmt.Errorf("the engine %s was started but does not answer on unix://%s; see %s", program, socket, engineLog)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

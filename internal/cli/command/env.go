@@ -48,7 +48,8 @@ type Env struct {
 	// Interrupts is what ends the program: the signals that it got.
 	Interrupts chan os.Signal
 
-	client *client.Client
+	client     *client.Client
+	startError error // why no engine could be started
 }
 
 // TakeSignals says that from now on signals are not for this program but for a container.
@@ -98,10 +99,7 @@ func (e *Env) Client(ctx context.Context) (*client.Client, error) {
 	}
 	if byDefault {
 		// Our own engine speaks this version; nobody has to be asked.
-		if err := e.ensureEngine(ctx, host); err != nil {
-			return nil, err
-		}
-		opts = append(opts, client.WithAPIVersion(APIVersion))
+		opts = append(opts, client.WithAPIVersion(APIVersion), client.WithDialContext(e.dialOrStart))
 	}
 	c, err := client.New(opts...)
 	if err != nil {

@@ -45,6 +45,16 @@ func NewCopy(env *command.Env) *cobra.Command {
 			return errors.New("must specify at least one container source")
 		},
 	}
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if strings.ContainsAny(typed, ":/.") {
+			return nil, cobra.ShellCompDirectiveDefault // a file
+		}
+		names, _ := command.CompleteArgs(env, command.Containers(), command.Containers())(cmd, args, typed)
+		for i := range names {
+			names[i] += ":"
+		}
+		return names, cobra.ShellCompDirectiveNoSpace
+	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.follow, "follow-link", "L", false, "Always follow symbol link in SRC_PATH")
 	fs.BoolVarP(&o.archive, "archive", "a", false, "Archive mode (copy all uid/gid information)")

@@ -29,5 +29,6 @@ func NewCreate(env *command.Env) *cobra.Command {
 		},
 	}
 	f.register(cmd.Flags())
+	f.complete(env, cmd)
 	return cmd
 }

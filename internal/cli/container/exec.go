@@ -31,6 +31,7 @@ func NewExec(env *command.Env) *cobra.Command {
 			return execute(cmd.Context(), env, args[0], o, detach)
 		},
 	}
+	cmd.ValidArgsFunction = command.CompleteArgs(env, command.Running)
 	fs := cmd.Flags()
 	fs.SetInterspersed(false)
 	fs.BoolVarP(&detach, "detach", "d", false, "Detached mode: run command in the background")

@@ -32,7 +32,7 @@ func NewDiff(env *command.Env) *cobra.Command {
 				{Name: "Path", Header: "PATH", Value: func(r row) string { return r.Path }},
 			}}.Print(env.Out(), format, false, diff.Changes)
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Containers()),
 	}
 	command.FormatFlag(cmd.Flags(), &format)
 	return cmd
@@ -52,7 +52,7 @@ func NewExport(env *command.Env) *cobra.Command {
 				return c.ContainerExport(cmd.Context(), args[0], client.ContainerExportOptions{})
 			})
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Containers()),
 	}
 	cmd.Flags().StringVarP(&to, "output", "o", "", "Write to a file, instead of STDOUT")
 	return cmd
@@ -82,7 +82,7 @@ func NewCommit(env *command.Env) *cobra.Command {
 			fmt.Fprintln(env.Stdout, res.ID)
 			return nil
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Containers()),
 	}
 	fs := cmd.Flags()
 	fs.SetInterspersed(false)

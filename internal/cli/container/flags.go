@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"tare/internal/cli/command"
@@ -194,4 +195,18 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	for _, hidden := range []string{"net", "net-alias", "dns-opt"} {
 		_ = fs.MarkHidden(hidden)
 	}
+}
+
+// complete says what a shell may offer.
+func (f *flags) complete(env *command.Env, cmd *cobra.Command) {
+	cmd.ValidArgsFunction = command.CompleteArgs(env, command.Images)
+	command.CompleteFlag(cmd, env, "network", command.Networks)
+	command.CompleteFlag(cmd, env, "volumes-from", command.Containers())
+	command.CompleteFlag(cmd, env, "link", command.Containers())
+	command.CompleteWords(cmd, "pull", "always", "missing", "never")
+	command.CompleteWords(cmd, "restart", "no", "always", "unless-stopped", "on-failure")
+	command.CompleteWords(cmd, "stop-signal", command.Signals...)
+	command.CompleteWords(cmd, "attach", "stdin", "stdout", "stderr")
+	command.CompleteWords(cmd, "log-driver", "json-file", "local", "none")
+	command.CompleteWords(cmd, "cgroupns", "host", "private")
 }

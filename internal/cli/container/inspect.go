@@ -32,7 +32,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 			}
 			return missing
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.Complete(env, command.Containers()),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
 	cmd.Flags().BoolVarP(&o.Size, "size", "s", false, "Display total file sizes")

@@ -59,6 +59,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	fs.BoolVar(&full, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Only display container IDs")
 	command.FilterFlag(fs, &filters)
+	command.CompleteWords(cmd, "filter", "ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "label=", "name=", "network=", "publish=", "since=", "status=", "volume=")
 	command.FormatFlag(fs, &format)
 	return cmd
 }
@@ -163,15 +164,6 @@ func rawFormat(size bool) string {
 		raw += `size: {{.Size}}\n`
 	}
 	return raw
-}
-
-func name(s container.Summary) string {
-	for _, n := range s.Names {
-		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
-			return n
-		}
-	}
-	return output.ID(s.ID, false)
 }
 
 // Ports shows ports as `ps` does, with neighbouring ones joined: "0.0.0.0:8080-8081->80-81/tcp, 443/tcp".

@@ -36,7 +36,7 @@ func NewLogs(env *command.Env) *cobra.Command {
 			}
 			return err
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Containers()),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output")

@@ -40,6 +40,7 @@ func NewRun(env *command.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	f.register(fs)
+	f.complete(env, cmd)
 	fs.BoolVarP(&detach, "detach", "d", false, "Run container in background and print container ID")
 	fs.BoolVar(&sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	fs.StringVar(&detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // forEach builds a command that does one thing to every container named, and prints each name it succeeded with.
-func forEach(env *command.Env, use, short string, flags func(*cobra.Command), do func(ctx context.Context, c *client.Client, name string) error) *cobra.Command {
+func forEach(env *command.Env, names command.Names, use, short string, flags func(*cobra.Command), do func(ctx context.Context, c *client.Client, name string) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -27,7 +28,7 @@ func forEach(env *command.Env, use, short string, flags func(*cobra.Command), do
 				return nil
 			})
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.Complete(env, names),
 	}
 	if flags != nil {
 		flags(cmd)
@@ -37,7 +38,7 @@ func forEach(env *command.Env, use, short string, flags func(*cobra.Command), do
 
 // NewPause is `tare pause`.
 func NewPause(env *command.Env) *cobra.Command {
-	return forEach(env, "pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", nil,
+	return forEach(env, command.Running, "pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", nil,
 		func(ctx context.Context, c *client.Client, name string) error {
 			_, err := c.ContainerPause(ctx, name, client.ContainerPauseOptions{})
 			return err
@@ -46,7 +47,7 @@ func NewPause(env *command.Env) *cobra.Command {
 
 // NewUnpause is `tare unpause`.
 func NewUnpause(env *command.Env) *cobra.Command {
-	return forEach(env, "unpause CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", nil,
+	return forEach(env, command.Containers(container.StatePaused), "unpause CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", nil,
 		func(ctx context.Context, c *client.Client, name string) error {
 			_, err := c.ContainerUnpause(ctx, name, client.ContainerUnpauseOptions{})
 			return err
@@ -57,8 +58,9 @@ func NewUnpause(env *command.Env) *cobra.Command {
 func NewStop(env *command.Env) *cobra.Command {
 	var o client.ContainerStopOptions
 	var timeout timeoutFlag
-	return forEach(env, "stop [OPTIONS] CONTAINER [CONTAINER...]", "Stop one or more running containers", func(cmd *cobra.Command) {
+	return forEach(env, command.Running, "stop [OPTIONS] CONTAINER [CONTAINER...]", "Stop one or more running containers", func(cmd *cobra.Command) {
 		cmd.Flags().StringVarP(&o.Signal, "signal", "s", "", "Signal to send to the container")
+		command.CompleteWords(cmd, "signal", command.Signals...)
 		timeout.register(cmd)
 	}, func(ctx context.Context, c *client.Client, name string) error {
 		o.Timeout = timeout.value()
@@ -71,8 +73,9 @@ func NewStop(env *command.Env) *cobra.Command {
 func NewRestart(env *command.Env) *cobra.Command {
 	var o client.ContainerRestartOptions
 	var timeout timeoutFlag
-	return forEach(env, "restart [OPTIONS] CONTAINER [CONTAINER...]", "Restart one or more containers", func(cmd *cobra.Command) {
+	return forEach(env, command.Containers(), "restart [OPTIONS] CONTAINER [CONTAINER...]", "Restart one or more containers", func(cmd *cobra.Command) {
 		cmd.Flags().StringVarP(&o.Signal, "signal", "s", "", "Signal to send to the container")
+		command.CompleteWords(cmd, "signal", command.Signals...)
 		timeout.register(cmd)
 	}, func(ctx context.Context, c *client.Client, name string) error {
 		o.Timeout = timeout.value()
@@ -104,8 +107,9 @@ func (t *timeoutFlag) value() *int {
 // NewKill is `tare kill`.
 func NewKill(env *command.Env) *cobra.Command {
 	var o client.ContainerKillOptions
-	return forEach(env, "kill [OPTIONS] CONTAINER [CONTAINER...]", "Kill one or more running containers", func(cmd *cobra.Command) {
+	return forEach(env, command.Running, "kill [OPTIONS] CONTAINER [CONTAINER...]", "Kill one or more running containers", func(cmd *cobra.Command) {
 		cmd.Flags().StringVarP(&o.Signal, "signal", "s", "", "Signal to send to the container")
+		command.CompleteWords(cmd, "signal", command.Signals...)
 	}, func(ctx context.Context, c *client.Client, name string) error {
 		_, err := c.ContainerKill(ctx, name, o)
 		return err
@@ -115,7 +119,7 @@ func NewKill(env *command.Env) *cobra.Command {
 // NewRemove is `tare rm`.
 func NewRemove(env *command.Env) *cobra.Command {
 	var o client.ContainerRemoveOptions
-	cmd := forEach(env, "rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", func(cmd *cobra.Command) {
+	cmd := forEach(env, command.Containers(), "rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", func(cmd *cobra.Command) {
 		cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
 		cmd.Flags().BoolVarP(&o.RemoveVolumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
 		cmd.Flags().BoolVarP(&o.RemoveLinks, "link", "l", false, "Remove the specified link")
@@ -150,7 +154,7 @@ func NewWait(env *command.Env) *cobra.Command {
 				}
 			})
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.Complete(env, command.Running),
 	}
 }
 
@@ -169,18 +173,6 @@ func NewRename(env *command.Env) *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Containers()),
 	}
-}
-
-// completeContainers offers the names of containers to the shell.
-func completeContainers(env *command.Env) cobra.CompletionFunc {
-	return command.Complete(env, func(ctx context.Context, c *client.Client) ([]string, error) {
-		res, err := c.ContainerList(ctx, client.ContainerListOptions{All: true})
-		var names []string
-		for _, s := range res.Items {
-			names = append(names, name(s))
-		}
-		return names, err
-	})
 }

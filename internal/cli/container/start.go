@@ -44,7 +44,7 @@ func NewStart(env *command.Env) *cobra.Command {
 			}
 			return err
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.Complete(env, command.Containers(container.StateCreated, container.StateExited)),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&attach, "attach", "a", false, "Attach STDOUT/STDERR and forward signals")
@@ -124,7 +124,7 @@ func NewAttach(env *command.Env) *cobra.Command {
 			defer closeStream()
 			return follow(ctx, env, c, ctr.ID, s, wait, sigProxy && !ctr.Config.Tty)
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Running),
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&noStdin, "no-stdin", false, "Do not attach STDIN")

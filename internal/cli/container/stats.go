@@ -50,7 +50,7 @@ func NewStats(env *command.Env) *cobra.Command {
 				}
 			}
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.Complete(env, command.Running),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&all, "all", "a", false, "Show all containers (default shows just running)")

@@ -34,7 +34,7 @@ func NewTop(env *command.Env) *cobra.Command {
 			}
 			return w.Flush()
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Running),
 	}
 	cmd.Flags().SetInterspersed(false)
 	return cmd
@@ -88,6 +88,6 @@ func NewPort(env *command.Env) *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Running),
 	}
 }

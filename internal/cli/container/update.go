@@ -16,7 +16,7 @@ func NewUpdate(env *command.Env) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use: "update [OPTIONS] CONTAINER [CONTAINER...]", Short: "Update configuration of one or more containers", Args: command.MinArgs(1),
-		ValidArgsFunction: completeContainers(env),
+		ValidArgsFunction: command.Complete(env, command.Containers()),
 	}
 	fs := cmd.Flags()
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -35,7 +35,7 @@ func NewSave(env *command.Env) *cobra.Command {
 			}
 			return env.SaveTo("save image", to, func() (io.ReadCloser, error) { return c.ImageSave(cmd.Context(), args, opts...) })
 		},
-		ValidArgsFunction: completeImages(env),
+		ValidArgsFunction: command.Complete(env, command.Images),
 	}
 	cmd.Flags().StringVarP(&to, "output", "o", "", "Write to a file, instead of STDOUT")
 	cmd.Flags().StringSliceVar(&platforms, "platform", nil, "Save only the given platform(s)")

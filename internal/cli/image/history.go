@@ -66,7 +66,7 @@ func NewHistory(env *command.Env) *cobra.Command {
 				},
 			}.Print(env.Out(), format, quiet, res.Items)
 		},
-		ValidArgsFunction: completeImages(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Images),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&human, "human", "H", true, "Print sizes and dates in human readable format")

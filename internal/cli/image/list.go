@@ -53,7 +53,9 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	fs.BoolVar(&digests, "digests", false, "Show digests")
 	fs.BoolVar(&full, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Only show image IDs")
+	cmd.ValidArgsFunction = command.CompleteArgs(env, command.Images)
 	command.FilterFlag(fs, &filters)
+	command.CompleteWords(cmd, "filter", "before=", "dangling=", "label=", "reference=", "since=", "until=")
 	command.FormatFlag(fs, &format)
 	return cmd
 }

@@ -29,7 +29,7 @@ func NewTag(env *command.Env) *cobra.Command {
 			_, err = c.ImageTag(cmd.Context(), client.ImageTagOptions{Source: args[0], Target: args[1]})
 			return err
 		},
-		ValidArgsFunction: completeImages(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Images),
 	}
 }
 
@@ -70,7 +70,7 @@ func newRemove(env *command.Env, name string, aliases ...string) *cobra.Command 
 				return nil
 			})
 		},
-		ValidArgsFunction: completeImages(env),
+		ValidArgsFunction: command.Complete(env, command.Images),
 	}
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force removal of the image")
 	cmd.Flags().BoolVar(&noPrune, "no-prune", false, "Do not delete untagged parents")
@@ -110,7 +110,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 			}
 			return missing
 		},
-		ValidArgsFunction: completeImages(env),
+		ValidArgsFunction: command.Complete(env, command.Images),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
 	cmd.Flags().StringVar(&platform, "platform", "", "Inspect a specific platform of the multi-platform image")

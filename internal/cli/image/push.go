@@ -1,7 +1,6 @@
 package image
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -64,7 +63,7 @@ func NewPush(env *command.Env) *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: completeImages(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Images),
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&all, "all-tags", "a", false, "Push all tags of an image to the repository")
@@ -72,16 +71,4 @@ func NewPush(env *command.Env) *cobra.Command {
 	fs.StringVar(&platform, "platform", "", "Push a platform-specific manifest as a single-platform image to the registry")
 	command.ContentTrustFlag(fs)
 	return cmd
-}
-
-// completeImages offers the names of images to the shell.
-func completeImages(env *command.Env) cobra.CompletionFunc {
-	return command.Complete(env, func(ctx context.Context, c *client.Client) ([]string, error) {
-		res, err := c.ImageList(ctx, client.ImageListOptions{})
-		var names []string
-		for _, s := range res.Items {
-			names = append(names, s.RepoTags...)
-		}
-		return names, err
-	})
 }

@@ -2,7 +2,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -97,6 +96,7 @@ func NewCreate(env *command.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the Network")
+	command.CompleteWords(cmd, "driver", "bridge")
 	command.List(fs, &opts, "opt", "o", "Set driver specific options")
 	command.List(fs, &labels, "label", "", "Set metadata on a network")
 	fs.BoolVar(&o.Internal, "internal", false, "Restrict external access to the network")
@@ -209,7 +209,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 			}
 			return missing
 		},
-		ValidArgsFunction: complete(env),
+		ValidArgsFunction: command.Complete(env, command.Networks),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
 	cmd.Flags().BoolVarP(&o.Verbose, "verbose", "v", false, "Verbose output for diagnostics")
@@ -238,7 +238,7 @@ func NewRemove(env *command.Env) *cobra.Command {
 				return nil
 			})
 		},
-		ValidArgsFunction: complete(env),
+		ValidArgsFunction: command.Complete(env, command.Networks),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
 	return cmd
@@ -317,7 +317,7 @@ func NewConnect(env *command.Env) *cobra.Command {
 			_, err = c.NetworkConnect(cmd.Context(), args[0], client.NetworkConnectOptions{Container: args[1], EndpointConfig: &ep})
 			return err
 		},
-		ValidArgsFunction: complete(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Networks, command.Containers()),
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&ip, "ip", "", `IPv4 address (e.g., "172.30.100.104")`)
@@ -343,19 +343,8 @@ func NewDisconnect(env *command.Env) *cobra.Command {
 			_, err = c.NetworkDisconnect(cmd.Context(), args[0], client.NetworkDisconnectOptions{Container: args[1], Force: force})
 			return err
 		},
-		ValidArgsFunction: complete(env),
+		ValidArgsFunction: command.CompleteArgs(env, command.Networks, command.Containers()),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the container to disconnect from a network")
 	return cmd
-}
-
-func complete(env *command.Env) cobra.CompletionFunc {
-	return command.Complete(env, func(ctx context.Context, c *client.Client) ([]string, error) {
-		res, err := c.NetworkList(ctx, client.NetworkListOptions{})
-		var names []string
-		for _, n := range res.Items {
-			names = append(names, n.Name)
-		}
-		return names, err
-	})
 }

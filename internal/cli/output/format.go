@@ -65,12 +65,12 @@ func (t Table[T]) Print(w io.Writer, format string, quiet bool, rows []T) error 
 		for _, c := range t.Columns {
 			headers[c.Name] = c.Header
 		}
-		if err := execute(out, tmpl, headers); err != nil {
+		if err := Execute(out, tmpl, headers); err != nil {
 			return err
 		}
 	}
 	for _, r := range rows {
-		if err := execute(out, tmpl, t.Row(r)); err != nil {
+		if err := Execute(out, tmpl, t.Row(r)); err != nil {
 			return err
 		}
 	}
@@ -124,7 +124,8 @@ func (c Cells) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-func execute(w io.Writer, tmpl *template.Template, data any) error {
+// Execute writes what the template makes of data, and a newline, or nothing.
+func Execute(w io.Writer, tmpl *template.Template, data any) error {
 	var buf bytes.Buffer
 	if err := tmpl.Execute(&buf, data); err != nil {
 		return fmt.Errorf("template parsing error: %w", err)

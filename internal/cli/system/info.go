@@ -62,9 +62,7 @@ func NewInfo(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = tmpl.Execute(env.Stdout, info{res.Info, me})
-			fmt.Fprintln(env.Stdout)
-			return err
+			return output.Execute(env.Stdout, tmpl, info{Info: res.Info, ClientInfo: me})
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")

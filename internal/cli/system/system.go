@@ -47,7 +47,9 @@ func NewInspect(env *command.Env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
+	cmd.ValidArgsFunction = command.Complete(env, command.Any)
 	cmd.Flags().StringVar(&kind, "type", "", `Only inspect objects of the given type: container, image, network, volume`)
+	command.CompleteWords(cmd, "type", kinds...)
 	cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
 	return cmd
 }

@@ -70,10 +70,9 @@ func NewVersion(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := tmpl.Execute(env.Stdout, v); err != nil {
+			if err := output.Execute(env.Stdout, tmpl, v); err != nil {
 				return err
 			}
-			fmt.Fprintln(env.Stdout)
 			return serverErr
 		},
 	}

@@ -2,7 +2,6 @@
 package volume
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -134,7 +133,7 @@ func NewInspect(env *command.Env) *cobra.Command {
 			}
 			return missing
 		},
-		ValidArgsFunction: complete(env),
+		ValidArgsFunction: command.Complete(env, command.Volumes),
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a custom template")
 	return cmd
@@ -158,7 +157,7 @@ func NewRemove(env *command.Env) *cobra.Command {
 				return nil
 			})
 		},
-		ValidArgsFunction: complete(env),
+		ValidArgsFunction: command.Complete(env, command.Volumes),
 	}
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force the removal of one or more volumes")
 	return cmd
@@ -202,15 +201,4 @@ func NewPrune(env *command.Env) *cobra.Command {
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused volumes, not just anonymous ones")
 	command.PruneFilterFlag(cmd.Flags(), &filters, `Provide filter values (e.g. "label=<label>")`)
 	return cmd
-}
-
-func complete(env *command.Env) cobra.CompletionFunc {
-	return command.Complete(env, func(ctx context.Context, c *client.Client) ([]string, error) {
-		res, err := c.VolumeList(ctx, client.VolumeListOptions{})
-		var names []string
-		for _, v := range res.Items {
-			names = append(names, v.Name)
-		}
-		return names, err
-	})
 }
