@@ -5,7 +5,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PROGRAMS := tare tared tare-run tare-registry
 
-.PHONY: all build test unit lint e2e bench demo clean
+.PHONY: all build test deps lint e2e bench demo clean
 
 all: build
 
@@ -17,8 +17,11 @@ lint: ## gofmt, go vet
 	@test -z "$$(gofmt -l cmd internal test bench | tee /dev/stderr)"
 	go vet ./...
 
-test: lint build ## everything CI runs: lint, unit, integration with real containers (root), architecture
-	TARE_BIN=$(CURDIR)/bin go test -timeout 40m ./...
+test: lint build deps ## everything CI runs: lint, unit, integration with real containers (root), architecture
+	PATH=$(CURDIR)/.cache/bin:$$PATH TARE_BIN=$(CURDIR)/bin go test -timeout 40m ./...
+
+deps: ## what the tests run beside Tare, where it is missing: a few Debian packages, the docker command line
+	test/deps.sh
 
 e2e: build ## real programs in real images (debootstrap, apt, nginx, redis, peers); installs what it needs
 	test/e2e/run.sh

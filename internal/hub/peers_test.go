@@ -16,7 +16,7 @@ import (
 func TestSkopeoCopiesInAndOut(t *testing.T) {
 	skopeo, err := exec.LookPath("skopeo")
 	if err != nil {
-		t.Skip("no skopeo on this machine")
+		t.Fatal("this test needs skopeo: test/deps.sh installs it")
 	}
 	r := start(t)
 	host := strings.TrimPrefix(r.url, "http://")

@@ -138,7 +138,7 @@ func base(t *testing.T, docker dockerCmd) {
 	t.Helper()
 	box, err := exec.LookPath("busybox")
 	if err != nil {
-		t.Fatal("these tests need busybox-static")
+		t.Fatal("these tests need busybox-static: test/deps.sh installs it")
 	}
 	text, err := os.ReadFile(box)
 	if err != nil {

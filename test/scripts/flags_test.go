@@ -51,7 +51,7 @@ var (
 func TestFlagsOfTheStockClient(t *testing.T) {
 	docker, err := exec.LookPath("docker")
 	if err != nil {
-		t.Skip("the stock docker command line is not installed")
+		t.Fatal("this test needs the stock docker command line: test/deps.sh installs it")
 	}
 	tare := harness.Programs(t) + "/tare"
 	help := func(program string, command ...string) string {

@@ -66,7 +66,7 @@ func programs(t *testing.T, e *harness.Engine) (stock, ours *program) {
 	t.Helper()
 	docker, err := exec.LookPath("docker")
 	if err != nil {
-		t.Skip("the stock docker command line is not installed")
+		t.Fatal("this test needs the stock docker command line: test/deps.sh installs it")
 	}
 	return &program{path: docker, mark: "qdq", dir: t.TempDir()}, &program{path: filepath.Join(e.Bin, "tare"), mark: "qtq", dir: t.TempDir()}
 }

@@ -14,14 +14,14 @@ import (
 
 var text = bytes.Repeat([]byte("what is written is what is read\n"), 50000)
 
-// pack compresses with a program, where it is installed.
+// pack compresses with a program.
 func pack(t *testing.T, program string, in []byte) []byte {
 	t.Helper()
 	cmd := exec.Command(program, "-c")
 	cmd.Stdin = bytes.NewReader(in)
 	out, err := cmd.Output()
 	if err != nil {
-		t.Skip(program, err)
+		t.Fatalf("%s: %v: test/deps.sh installs it", program, err)
 	}
 	return out
 }

@@ -73,7 +73,7 @@ func layer(t testing.TB) string {
 	}
 	box, err := exec.LookPath("busybox")
 	if err != nil {
-		t.Fatal("these tests need busybox-static")
+		t.Fatal("these tests need busybox-static: test/deps.sh installs it")
 	}
 	b, err := os.ReadFile(box)
 	must(t, err)

@@ -61,7 +61,7 @@ func newRig(t *testing.T, args ...string) *rig {
 	must(t, os.MkdirAll(bin, 0o755))
 	box, err := exec.LookPath("busybox")
 	if err != nil {
-		t.Fatal("these tests need busybox-static")
+		t.Fatal("these tests need busybox-static: test/deps.sh installs it")
 	}
 	text, err := os.ReadFile(box)
 	must(t, err)
