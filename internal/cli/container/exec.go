@@ -82,9 +82,12 @@ func execute(ctx context.Context, env *command.Env, ref string, o client.ExecCre
 			return err
 		})
 	}
-	s := &session{env: env, stream: a.HijackedResponse, tty: o.TTY, stdin: o.AttachStdin, stdout: true, stderr: true}
+	s := &session{env: env, stream: a.HijackedResponse, tty: o.TTY, stdin: o.AttachStdin, stdout: true, stderr: true, detachKeys: o.DetachKeys}
 	if err := s.copy(ctx); err != nil {
 		return err
+	}
+	if s.detached.Load() {
+		return errDetached
 	}
 	got, err := c.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
 	if err != nil {

@@ -94,6 +94,9 @@ func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) er
 			req.HostConfig.ConsoleSize = [2]uint{uint(h), uint(w)}
 		}
 	}
+	if _, err := parseKeys(r.detachKeys); err != nil {
+		return err
+	}
 	c, id, err := create(ctx, r.env, r.flags, req)
 	if err != nil {
 		return r.failed(err)
@@ -115,16 +118,17 @@ func (r run) attached(ctx context.Context, req client.ContainerCreateOptions) er
 			return r.failed(err)
 		}
 		defer a.Close()
-		s = &session{env: r.env, stream: a.HijackedResponse, tty: conf.Tty, stdin: conf.AttachStdin, stdout: conf.AttachStdout, stderr: conf.AttachStderr}
+		s = &session{env: r.env, stream: a.HijackedResponse, tty: conf.Tty, stdin: conf.AttachStdin, stdout: conf.AttachStdout, stderr: conf.AttachStderr, detachKeys: r.detachKeys}
 	}
 	if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 		return r.failed(err)
 	}
-	return follow(ctx, r.env, c, id, s, wait, r.sigProxy && !conf.Tty)
+	return follow(ctx, r.env, c, id, s, wait, r.sigProxy && !conf.Tty, true)
 }
 
 // follow copies streams until the container ends and returns its exit code as the error.
-func follow(ctx context.Context, env *command.Env, c *client.Client, id string, s *session, wait client.ContainerWaitResult, proxy bool) error {
+// Detaching is a success if detached says so, and errDetached otherwise, as Docker has it.
+func follow(ctx context.Context, env *command.Env, c *client.Client, id string, s *session, wait client.ContainerWaitResult, proxy, detached bool) error {
 	if proxy {
 		defer forwardSignals(context.WithoutCancel(ctx), env, c, id)()
 	}
@@ -140,18 +144,14 @@ func follow(ctx context.Context, env *command.Env, c *client.Client, id string, 
 		if err := s.copy(ctx); err != nil {
 			return err
 		}
-		// The stream ended: the container did, or the person detached.
-		if s.tty && s.stdin && running(ctx, c, id) {
-			return nil
+		if s.detached.Load() {
+			if detached {
+				return nil
+			}
+			return errDetached
 		}
 	}
 	return exitStatus(wait)
-}
-
-// running asks whether the container outlived its stream, which only a detach makes it do.
-func running(ctx context.Context, c *client.Client, id string) bool {
-	got, err := c.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
-	return err == nil && got.Container.State != nil && got.Container.State.Running
 }
 
 func exitStatus(wait client.ContainerWaitResult) error {

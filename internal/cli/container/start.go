@@ -74,7 +74,7 @@ func startAttached(ctx context.Context, env *command.Env, c *client.Client, ref 
 	if _, err := c.ContainerStart(ctx, ctr.ID, client.ContainerStartOptions{}); err != nil {
 		return err
 	}
-	return follow(ctx, env, c, ctr.ID, s, wait, !ctr.Config.Tty)
+	return follow(ctx, env, c, ctr.ID, s, wait, !ctr.Config.Tty, true)
 }
 
 func attachTo(ctx context.Context, env *command.Env, c *client.Client, ctr container.InspectResponse, stdin bool, detachKeys string) (*session, func(), error) {
@@ -82,7 +82,7 @@ func attachTo(ctx context.Context, env *command.Env, c *client.Client, ctr conta
 	if err != nil {
 		return nil, nil, err
 	}
-	return &session{env: env, stream: a.HijackedResponse, tty: ctr.Config.Tty, stdin: stdin, stdout: true, stderr: true}, a.Close, nil
+	return &session{env: env, stream: a.HijackedResponse, tty: ctr.Config.Tty, stdin: stdin, stdout: true, stderr: true, detachKeys: detachKeys}, a.Close, nil
 }
 
 // NewAttach is `tare attach`.
@@ -122,7 +122,7 @@ func NewAttach(env *command.Env) *cobra.Command {
 				return err
 			}
 			defer closeStream()
-			return follow(ctx, env, c, ctr.ID, s, wait, sigProxy && !ctr.Config.Tty)
+			return follow(ctx, env, c, ctr.ID, s, wait, sigProxy && !ctr.Config.Tty, false)
 		},
 		ValidArgsFunction: command.CompleteArgs(env, command.Running),
 	}

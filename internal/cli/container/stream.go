@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -25,11 +26,11 @@ type session struct {
 	stdout     bool
 	stderr     bool
 	detachKeys string
-	restore    func()
+	detached   atomic.Bool // the person typed the detach keys
 }
 
-// errDetached says that the person typed the detach keys, or the connection ended before the process.
-var errDetached = errors.New("detached")
+// errDetached says that the person typed the detach keys. The words are Docker's.
+var errDetached = errors.New("read escape sequence")
 
 // raw puts our terminal into raw mode, if the process has one too; the returned function undoes it.
 func (s *session) raw() (func(), error) {
@@ -52,9 +53,16 @@ func (s *session) copy(ctx context.Context) error {
 	}
 	defer restore()
 	if s.stdin {
+		keys, err := parseKeys(s.detachKeys)
+		if err != nil {
+			return err
+		}
+		if !s.tty {
+			keys = nil
+		}
 		go func() {
-			// The engine sees the detach keys and closes the stream.
-			_, _ = io.Copy(s.stream.Conn, s.env.Stdin)
+			// The engine sees the keys too and closes the stream; seeing them here tells a detach from an end.
+			_, _ = io.Copy(s.stream.Conn, &keyReader{r: s.env.Stdin, keys: keys, typed: func() { s.detached.Store(true) }})
 			_ = s.stream.CloseWrite()
 		}()
 	}
