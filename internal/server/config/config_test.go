@@ -68,6 +68,8 @@ func TestRefusals(t *testing.T) {
 		{"bad host", `{}`, []string{"-H", "ftp://x"}, `unsupported protocol "ftp"`},
 		{"bad label", `{}`, []string{"--label", "x"}, "bad attribute format: x"},
 		{"bad driver", `{}`, []string{"--log-driver", "syslog"}, `"syslog" is not one of json-file, local, none`},
+		{"bad log size", `{"log-opts": {"max-size": "x"}}`, nil, `failed to set log opts: invalid max-size "x"`},
+		{"unknown log option", `{}`, []string{"--log-opt", "nope=1"}, "failed to set log opts: "},
 		{"bip and bridge", `{}`, []string{"--bip", "10.0.0.1/8", "-b", "br0"}, "mutually exclusive"},
 		{"tls without key", `{}`, []string{"--tlsverify"}, "TLS needs --tlscert and --tlskey"},
 		{"unknown exec-opt", `{}`, []string{"--exec-opt", "a=b"}, "unknown option: a"},

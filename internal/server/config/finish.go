@@ -8,6 +8,10 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+
+	"github.com/moby/moby/api/types/container"
+
+	"tare/internal/engine/spec"
 )
 
 // finish fills in what follows from other values and checks what belongs together.
@@ -53,6 +57,9 @@ func (c *Config) finish() error {
 		case v != "cgroupfs":
 			return fmt.Errorf("invalid value for native.cgroupdriver: %q", v)
 		}
+	}
+	if _, err := spec.Log(container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}, ""); err != nil {
+		return fmt.Errorf("failed to set log opts: %w", err)
 	}
 	if c.BridgeIP.IsValid() && c.Bridge != "" {
 		return fmt.Errorf("you specified -b & --bip, mutually exclusive options. Please specify only one")
