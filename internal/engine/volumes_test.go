@@ -26,6 +26,15 @@ func TestVolumes(t *testing.T) {
 	expect(t, e, 1, "read-only file system", "run", "--rm", "--mount", sub+"sub,readonly", image, "write", "/x/new", "y")
 	expect(t, e, 125, "subpath must be a relative path within the volume", "run", "--rm", "--mount", sub+"../sub", image, "true")
 	expect(t, e, 125, "bind source path does not exist: "+e.DataRoot+"/volumes/named/_data/nope", "run", "--rm", "--mount", sub+"nope", image, "true")
+	e.Docker("create", "--name", "part", "--mount", sub+"sub", image, "cat", "/x/new")
+	local := filepath.Join(t.TempDir(), "new")
+	os.WriteFile(local, []byte("fresh"), 0o644)
+	e.Docker("cp", local, "part:/x/new")
+	expect(t, e, 0, "fresh", "start", "-a", "part")
+	if got, err := os.ReadFile(filepath.Join(e.DataRoot, "volumes", "named", "_data", "sub", "new")); string(got) != "fresh" {
+		t.Errorf("copied elsewhere: %q %v", got, err)
+	}
+	e.Docker("rm", "part")
 	// A container can write links into its volume; they lead nowhere but into the volume.
 	data := filepath.Join(e.DataRoot, "volumes", "named", "_data")
 	os.Symlink("/etc", filepath.Join(data, "out"))

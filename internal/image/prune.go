@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"tare/internal/base/event"
 	"tare/internal/base/fault"
 	"tare/internal/base/filter"
 )
@@ -56,7 +57,9 @@ func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
 		}
 	}
 	after, err := s.parts.usage()
-	return all, before - after + parts, err
+	won := before - after + parts
+	s.bus.Publish(event.Event{Type: "image", Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(won, 10)}})
+	return all, won, err
 }
 
 // untilOf reads the until filter: a duration, seconds since 1970, or a date in one of Docker's forms.

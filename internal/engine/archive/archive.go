@@ -63,6 +63,7 @@ func Get(ctx context.Context, c *enginecontainer.Files, name string) (io.ReadClo
 		v.close()
 		return nil, container.PathStat{}, err
 	}
+	tell(c, "archive-path")
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -133,6 +134,9 @@ func Put(ctx context.Context, c *enginecontainer.Files, name string, tar io.Read
 	if _, err = layer.Extract(ctx, root, strings.TrimPrefix(v.inside(real), "/"), tar, o); errors.Is(err, unix.EROFS) {
 		return fault.Forbidden("cannot copy to %s of container %s: %w", name, c.Name, err)
 	}
+	if err == nil {
+		tell(c, "extract-to-dir")
+	}
 	return err
 }
 
@@ -165,7 +169,15 @@ func Export(ctx context.Context, c *enginecontainer.Files, w io.Writer) error {
 	if _, err := layer.WriteTar(ctx, w, root, layer.WriteOptions{}); err != nil {
 		return fmt.Errorf("cannot export container %s: %w", c.Name, err)
 	}
+	tell(c, "export")
 	return nil
+}
+
+// tell publishes what was done.
+func tell(c *enginecontainer.Files, action string) {
+	if c.Publish != nil {
+		c.Publish(action)
+	}
 }
 
 // entry is a resolved path.

@@ -38,10 +38,13 @@ func openView(c *enginecontainer.Files, name string) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount the root of container %s: %w", c.Name, err)
 	}
-	err = attachMounts(r, c.Mounts)
+	err = attachMounts(r, c)
 	if errors.Is(err, unix.EINVAL) { // a kernel that does not mount into detached trees
 		if m := mountOf(c.Mounts, absolute(name)); m != nil {
 			r.Close()
+			if c.Subpaths[m.Destination] != "" {
+				return nil, fault.Unsupported("what is below %s of container %s can be had only while it runs: a subpath of a volume is mounted there", m.Destination, c.Name)
+			}
 			dir, err := rootfs.Mount(rootfs.Layers{Lower: []string{m.Source}})
 			if err != nil {
 				return nil, fmt.Errorf("cannot open mount %s of container %s: %w", m.Destination, c.Name, err)
@@ -61,8 +64,8 @@ func (v *view) close() { v.root.Close() }
 
 // attachMounts puts binds and volumes into the tree, outer ones first, making the places where they go. A source that is
 // gone is left out: the container could not start either, but its other files can be had.
-func attachMounts(r *rootfs.View, mounts []container.MountPoint) error {
-	list := slices.Clone(mounts)
+func attachMounts(r *rootfs.View, c *enginecontainer.Files) error {
+	list := slices.Clone(c.Mounts)
 	slices.SortStableFunc(list, func(a, b container.MountPoint) int {
 		return strings.Count(path.Clean(a.Destination), "/") - strings.Count(path.Clean(b.Destination), "/")
 	})
@@ -70,17 +73,36 @@ func attachMounts(r *rootfs.View, mounts []container.MountPoint) error {
 		if m.Source == "" || m.Type != mount.TypeBind && m.Type != mount.TypeVolume {
 			continue
 		}
-		if err := attach(r, m); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := attach(r, m, c.Subpaths[m.Destination]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s: %w", m.Destination, err)
 		}
 	}
 	return nil
 }
 
-func attach(r *rootfs.View, m container.MountPoint) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+// openMount copies the mount of m's source, or what is at sub in it: no link there leads out of the source.
+func openMount(m container.MountPoint, sub string) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)
+	if sub == "" {
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	}
+	top, err := unix.Open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: m.Source, Err: err}
+		return -1, err
+	}
+	defer unix.Close(top)
+	below, err := unix.Openat2(top, sub, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(below)
+	return unix.OpenTree(below, "", flags|unix.AT_EMPTY_PATH)
+}
+
+func attach(r *rootfs.View, m container.MountPoint, sub string) error {
+	tree, err := openMount(m, sub)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path.Join(m.Source, sub), Err: err}
 	}
 	defer unix.Close(tree)
 	var st unix.Stat_t

@@ -182,8 +182,11 @@ type Files struct {
 	LogDriver string
 	Running   func() bool
 	Mounts    []container.MountPoint
+	Subpaths  map[string]string // by destination: what of a volume is mounted, where that is not all of it
 	// ReadonlyRootfs: nothing may be written outside Mounts.
 	ReadonlyRootfs bool
-	// Hold keeps the container from being removed until release is called.
+	// Release lets go of the container, which is not removed before.
 	Release func()
+	// Publish tells what was done with the files: export, archive-path, extract-to-dir.
+	Publish func(action string)
 }

@@ -33,12 +33,13 @@ func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
 	dir := s.dir(e.id)
 	return &Files{
 		ID: e.id, Name: rec.Name, Config: rec.Config, ImageID: rec.Image, Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
-		Pid: rec.State.Pid, Terminal: rec.Config.Tty, LogPath: s.logPath(rec), LogDriver: rec.HostConfig.LogConfig.Type, Mounts: points(rec), ReadonlyRootfs: rec.HostConfig.ReadonlyRootfs,
+		Pid: rec.State.Pid, Terminal: rec.Config.Tty, LogPath: s.logPath(rec), LogDriver: rec.HostConfig.LogConfig.Type, Mounts: points(rec), Subpaths: subpaths(rec), ReadonlyRootfs: rec.HostConfig.ReadonlyRootfs,
 		Running: func() bool {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			return e.rec.State.running() && !e.gone
 		},
+		Publish: func(action string) { e.publish(action) },
 		Release: func() {
 			once.Do(func() {
 				e.mu.Lock()
@@ -50,4 +51,18 @@ func (s *Service) Open(ctx context.Context, ref string) (*Files, error) {
 			})
 		},
 	}, nil
+}
+
+func subpaths(r record) map[string]string {
+	var out map[string]string
+	for _, m := range r.Mounts {
+		if m.Spec.Subpath == "" {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[m.Point.Destination] = m.Spec.Subpath
+	}
+	return out
 }

@@ -53,6 +53,7 @@ func (l *launcher) start(ctx context.Context, e *entry) error {
 		e.rec.Joined, e.rec.Ports = joined.Endpoints, joined.Ports
 	}
 	e.mu.Unlock()
+	l.tellVolumes(rec, "mount")
 	trace.Step(ctx, "engine", "event", "start", e.id)
 	e.publish("start")
 	if early != nil {

@@ -107,6 +107,7 @@ func (m *monitor) after(ctx context.Context, e *entry, r *run, rec record, again
 	if !rec.HostConfig.NetworkMode.IsContainer() {
 		m.networks.Leave(always, rec.ID)
 	}
+	m.tellVolumes(rec, "unmount")
 	if !remove {
 		m.cfg.Runtime.Delete(always, rec.ID)
 	}

@@ -9,12 +9,14 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
 
+	"tare/internal/base/event"
 	"tare/internal/base/fault"
 	"tare/internal/engine/rootfs"
 	"tare/internal/engine/spec"
@@ -250,4 +252,19 @@ func (c *creation) populate(m mounted) error {
 		}
 		return nil
 	})
+}
+
+// tellVolumes publishes that a container's volumes were mounted or unmounted, as Docker does.
+func (p *parts) tellVolumes(r record, action string) {
+	for _, m := range r.Mounts {
+		if m.Point.Type != mount.TypeVolume {
+			continue
+		}
+		attributes := map[string]string{"driver": m.Point.Driver, "container": r.ID}
+		if action == "mount" {
+			attributes["destination"], attributes["read/write"] = m.Point.Destination, strconv.FormatBool(m.Point.RW)
+			attributes["propagation"] = string(m.Point.Propagation)
+		}
+		p.cfg.Bus.Publish(event.Event{Type: "volume", Action: action, ID: m.Point.Name, Attributes: attributes})
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -289,7 +290,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) ([]string, uint64, e
 		}
 		removed, won = append(removed, v.Name), won+uint64(size)
 	}
-	s.bus.Publish(event.Event{Type: "volume", Action: "prune"})
+	s.bus.Publish(event.Event{Type: "volume", Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatUint(won, 10)}})
 	return removed, won, nil
 }
 
