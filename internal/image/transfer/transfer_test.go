@@ -372,7 +372,7 @@ func (s *stopper) Write(p []byte) (int, error) {
 
 func TestAPullThatWasKilledGoesOn(t *testing.T) {
 	w := newWorld(t)
-	made := w.push("x", "t", images.Options{Layers: 4, FilesPerLayer: 200, FileSize: 60000, Compression: "none"})
+	made := w.push("x", "t", images.Options{Layers: 4, FilesPerLayer: 200, FileSize: 150000, Compression: "none"})
 	var total int64
 	for _, l := range made.Layers {
 		total += l.Size

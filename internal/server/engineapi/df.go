@@ -128,7 +128,13 @@ func imageUsage(images []*imageRecord, disk image.Disk, list []container.Summary
 			}
 		}
 		s := summary(img)
-		s.Containers, s.SharedSize = n, shared.of(img)
+		s.Containers, s.Size, s.SharedSize = n, 0, 0
+		for _, l := range img.Layers { // as they lie on the disk, so that clients' own sums agree with ours
+			s.Size += disk.Layers[l.DiffID]
+			if shared[l.DiffID] > 1 {
+				s.SharedSize += disk.Layers[l.DiffID]
+			}
+		}
 		u.Items = append(u.Items, s)
 	}
 	u.Reclaimable = u.TotalSize
