@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -124,10 +125,15 @@ func followSize(ctx context.Context, env *command.Env, resize func(ctx context.C
 	}()
 }
 
-// forwardSignals sends every signal that this program gets to the container, until stop is called.
+// otherSignals is when those signals are taken that nobody sends a program that has just been started. Go
+// takes them one by one, which is milliseconds for all.
+const otherSignals = 50 * time.Millisecond
+
+// forwardSignals sends every signal that this program gets to the container, until stop is called, which is at the program's end.
 func forwardSignals(ctx context.Context, env *command.Env, c *client.Client, id string) (stop func()) {
 	got := make(chan os.Signal, 16)
-	signal.Notify(got)
+	signal.Notify(got, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGUSR1, syscall.SIGUSR2)
+	others := time.AfterFunc(otherSignals, func() { signal.Notify(got) })
 	env.TakeSignals()
 	done := make(chan struct{})
 	go func() {
@@ -147,5 +153,5 @@ func forwardSignals(ctx context.Context, env *command.Env, c *client.Client, id 
 			}
 		}
 	}()
-	return func() { signal.Stop(got); close(done) }
+	return func() { others.Stop(); close(done) }
 }
