@@ -83,7 +83,16 @@ const registryAddr = "127.0.0.1:5731"
 
 // start brings up the registry and the three engines, and the same small image in each.
 func (b *bench) start() error {
-	sock := func(n string) string { return filepath.Join(b.work, n+".sock") }
+	// The default sockets, so that the clients are called as people call them; /run is the bench's own.
+	sock := func(n string) string {
+		return map[string]string{"tared": "/run/tare/tared.sock", "dockerd": "/run/docker.sock"}[n]
+	}
+	for _, v := range []string{"TARE_HOST", "DOCKER_HOST", "DOCKER_CONTEXT"} {
+		os.Unsetenv(v)
+	}
+	if err := os.MkdirAll(filepath.Dir(sock("tared")), 0o755); err != nil {
+		return err
+	}
 	dir := func(n string) string { return filepath.Join(b.work, n) }
 	if err := b.daemon("registry.log", answers("tcp", registryAddr), filepath.Join(b.bin, "tare-registry"), "--root", dir("registry"), "--addr", registryAddr, "--quiet"); err != nil {
 		return err
@@ -91,7 +100,7 @@ func (b *bench) start() error {
 	if err := b.daemon("tared.log", answers("unix", sock("tared")), filepath.Join(b.bin, "tared"), "--data-root", dir("tare"), "--exec-root", dir("tare.run"), "--host", "unix://"+sock("tared")); err != nil {
 		return err
 	}
-	tare := &engine{name: "tare", command: []string{filepath.Join(b.bin, "tare"), "-H", "unix://" + sock("tared")}, missing: map[string]bool{}}
+	tare := &engine{name: "tare", command: []string{filepath.Join(b.bin, "tare")}, env: []string{"TARE_NO_AUTOSTART=1"}, missing: map[string]bool{}}
 	if err := os.MkdirAll(dir("docker"), 0o755); err != nil {
 		return err
 	}
@@ -99,7 +108,7 @@ func (b *bench) start() error {
 		"-H", "unix://"+sock("dockerd"), "--pidfile", dir("docker/pid"), "--bip", "172.31.231.1/24", "--storage-driver", "overlay2", "--insecure-registry", registryAddr); err != nil {
 		return err
 	}
-	docker := &engine{name: "docker", command: []string{"/usr/bin/docker", "-H", "unix://" + sock("dockerd")}, env: []string{"DOCKER_BUILDKIT=1"}, missing: map[string]bool{}}
+	docker := &engine{name: "docker", command: []string{"/usr/bin/docker"}, env: []string{"DOCKER_BUILDKIT=1"}, missing: map[string]bool{}}
 	conf := filepath.Join(b.work, "containers.conf")
 	if err := os.WriteFile(conf, []byte("[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=1024:1024\"]\n"), 0o644); err != nil {
 		return err

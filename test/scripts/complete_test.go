@@ -11,6 +11,7 @@ import (
 
 // The shell asks `tare __complete` what may follow; the scripts for bash, zsh and fish all do.
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	e := harness.Start(t)
 	image := e.Tools()
 	e.Docker("run", "-d", "--name", "upone", image, "sleep", "100")

@@ -49,6 +49,7 @@ var (
 
 // Every command and flag that `docker --help` shows, all the way down, is there in tare under the same long and short name.
 func TestFlagsOfTheStockClient(t *testing.T) {
+	t.Parallel()
 	docker, err := exec.LookPath("docker")
 	if err != nil {
 		t.Fatal("this test needs the stock docker command line: test/deps.sh installs it")

@@ -40,6 +40,7 @@ type result struct {
 }
 
 func TestParity(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("parity/*.sh")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)

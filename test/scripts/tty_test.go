@@ -70,6 +70,20 @@ func atTerminal(t *testing.T, e *harness.Engine, program string, args []string, 
 		io.WriteString(f, s.send)
 		if s.resize[0] > 0 {
 			pty.Setsize(f, &pty.Winsize{Rows: s.resize[0], Cols: s.resize[1]})
+			// The stock client may not listen yet: tell it again until it ends.
+			again := time.NewTicker(100 * time.Millisecond)
+			done := make(chan struct{})
+			defer func() { again.Stop(); close(done) }()
+			go func() {
+				for {
+					select {
+					case <-again.C:
+						cmd.Process.Signal(syscall.SIGWINCH)
+					case <-done:
+						return
+					}
+				}
+			}()
 		}
 		if s.signal != 0 {
 			cmd.Process.Signal(s.signal)
@@ -94,6 +108,7 @@ func atTerminal(t *testing.T, e *harness.Engine, program string, args []string, 
 
 // A person at a terminal sees and gets the same of both programs.
 func TestTerminalParity(t *testing.T) {
+	t.Parallel()
 	e := harness.Start(t)
 	image := e.Tools()
 	stock, ours := programs(t, e)
@@ -191,6 +206,7 @@ func TestPullAtTerminal(t *testing.T) {
 
 // The terminal is as before after an attached program was ended by a signal.
 func TestTerminalIsRestored(t *testing.T) {
+	t.Parallel()
 	e := harness.Start(t)
 	image := e.Tools()
 	cmd := exec.Command(e.Bin+"/tare", "run", "-it", "--name", "raw", image, "sh")

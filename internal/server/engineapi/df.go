@@ -106,19 +106,16 @@ func containerUsage(list []container.Summary) *container.DiskUsage {
 	return u
 }
 
-// imageUsage counts what lies on the disk, a layer once, however many images share it. An image is active if a container, running or
-// not, has it. What only the build cache holds is the cache's.
+// imageUsage counts the layers as they lie on the disk, each once, however many images share it. An image is active if a container, running or
+// not, has it. What only the build cache holds is the cache's; manifests, some kilobytes each, are nobody's.
 func imageUsage(images []*imageRecord, disk image.Disk, list []container.Summary) *imagetypes.DiskUsage {
 	users := map[string]int64{}
 	for _, c := range list {
 		users[c.ImageID]++
 	}
 	shared := sharing(images)
-	u := &imagetypes.DiskUsage{TotalCount: int64(len(images)), Items: []imagetypes.Summary{}, TotalSize: disk.Total}
-	for _, n := range disk.Cached {
-		u.TotalSize -= n
-	}
-	kept := map[digest.Digest]int64{}
+	u := &imagetypes.DiskUsage{TotalCount: int64(len(images)), Items: []imagetypes.Summary{}}
+	kept, counted := map[digest.Digest]int64{}, map[digest.Digest]bool{}
 	for _, img := range images {
 		n := users[img.ID.String()]
 		if n > 0 {
@@ -131,6 +128,10 @@ func imageUsage(images []*imageRecord, disk image.Disk, list []container.Summary
 		s.Containers, s.Size, s.SharedSize = n, 0, 0
 		for _, l := range img.Layers { // as they lie on the disk, so that clients' own sums agree with ours
 			s.Size += disk.Layers[l.DiffID]
+			if !counted[l.DiffID] {
+				counted[l.DiffID] = true
+				u.TotalSize += disk.Layers[l.DiffID]
+			}
 			if shared[l.DiffID] > 1 {
 				s.SharedSize += disk.Layers[l.DiffID]
 			}

@@ -7,7 +7,8 @@ docker version --format json | tr ',{' '\n\n' | cut -d: -f1 | sort -u
 docker version x
 docker info -f '{{.ServerVersion}} {{.Driver}} {{.OSType}} {{.NCPU}} {{.ID}} {{.Swarm.LocalNodeState}} {{len .Runtimes}}'
 docker info -f '{{json .Plugins}} {{json .SecurityOptions}} {{.LoggingDriver}} {{.CgroupDriver}} {{.CgroupVersion}} {{.DockerRootDir}}'
-~docker info --format '{{.Nope}}'
+# Docker ends its output with an empty line then.
+~~docker info --format '{{.Nope}}'
 ~docker info | sed -n '/^Server/,$p'
 docker info -f json | tr ',{' '\n\n' | grep -o '^"[A-Z][A-Za-z]*"' | sort -u | grep -v -e ClientInfo -e '"Context"'
 docker system info -f '{{.Name}}'
