@@ -196,7 +196,7 @@ var evened = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{12}\b`), "HEX12"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d| [+-]\d{4} UTC)?`), "TIME"},
 	{regexp.MustCompile(`([Ll]ess than a|[Aa]bout a|\d+) (second|minute)s?`), "SPAN"},
-	{regexp.MustCompile(`\b(20|10|30)\d{8}\b`), "UNIX"},
+	{regexp.MustCompile(`\b[123]\d{9}\b`), "UNIX"},
 	{regexp.MustCompile(`\b3[23]\d{3}\b`), "PORT"},
 	{regexp.MustCompile(`(See|Run|SRun) '(docker [a-z ]*)--help' for`), "Run '$2--help' for"}, // the stock client has all three
 	{regexp.MustCompile(`DEPRECATED: The legacy builder(.*\n)*?\n`), ""},

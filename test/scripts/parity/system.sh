@@ -22,7 +22,8 @@ docker system df -v | sed -n '1,/^Build cache/p' | grep -v write
 docker system df -v --format '{{json .}}' | tr ',{[' '\n\n\n' | cut -d: -f1 | sort -u
 docker system df -v --format '{{range .Images}}{{.Repository}} {{.Size}}{{end}}'
 docker system df x
-# Events.
+# Events. "until 0s" is the present second's beginning: wait until that is after the container's end.
+until docker events --since 1h --until 0s -f container=ev$X -f event=die | grep -q .; do :; done
 docker events --since 1h --until 0s --filter container=ev$X --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'
 docker events --since 1h --until 0s -f container=ev$X | sed 's/^TIME//'
 docker events --since 1h --until 0s -f container=ev$X -f event=create --format json | tr ',{' '\n\n' | cut -d: -f1
