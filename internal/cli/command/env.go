@@ -10,8 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
@@ -97,46 +95,25 @@ func (e *Env) Client(ctx context.Context) (*client.Client, error) {
 	if e.Debug {
 		opts = append(opts, e.trace()...)
 	}
+	named := os.Getenv(client.EnvOverrideAPIVersion) != ""
+	if !named {
+		opts = append(opts, client.WithAPIVersion(APIVersion))
+	}
 	if byDefault {
-		// Our own engine speaks this version; nobody has to be asked.
-		opts = append(opts, client.WithAPIVersion(APIVersion), client.WithDialContext(e.dialOrStart))
+		opts = append(opts, client.WithDialContext(e.dialOrStart))
 	}
 	c, err := client.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use engine address %s: %w", host, err)
 	}
-	if !byDefault && os.Getenv(client.EnvOverrideAPIVersion) == "" {
-		if c, err = negotiated(ctx, c, opts); err != nil {
+	// Our own engine speaks APIVersion; another one is asked, on the connection that the work goes on with.
+	if !byDefault && !named {
+		if _, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true, ForceNegotiate: true}); err != nil {
 			return nil, err
 		}
 	}
 	e.client = c
 	return c, nil
-}
-
-// negotiated returns a client for the highest version that both sides speak.
-func negotiated(ctx context.Context, c *client.Client, opts []client.Opt) (*client.Client, error) {
-	defer c.Close()
-	ping, err := c.Ping(ctx, client.PingOptions{})
-	if err != nil {
-		return nil, err
-	}
-	version := APIVersion
-	if olderThan(ping.APIVersion, version) {
-		version = ping.APIVersion
-	}
-	return client.New(append(opts, client.WithAPIVersion(version))...)
-}
-
-// olderThan compares "1.41" and "1.50"; an engine that tells no version is not older.
-func olderThan(a, b string) bool {
-	number := func(s string) int {
-		major, minor, _ := strings.Cut(s, ".")
-		x, _ := strconv.Atoi(major)
-		y, _ := strconv.Atoi(minor)
-		return x*1000 + y
-	}
-	return a != "" && number(a) < number(b)
 }
 
 // ExitError ends the program with a code. Its message, if any, is printed as it is.
