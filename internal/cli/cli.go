@@ -88,6 +88,7 @@ func newRoot(env *command.Env, args []string) *cobra.Command {
 	})
 	fs := root.Flags()
 	fs.StringVarP(&env.Host, "host", "H", "", "Engine to connect to (default: TARE_HOST, DOCKER_HOST, "+command.DefaultHost+")")
+	fs.StringVarP(&env.Context, "context", "c", "", "Context of the engine to connect to, as `tare context use` sets it (overrides TARE_HOST and DOCKER_HOST)")
 	fs.StringVar(&env.ConfigDir, "config", "", "Folder of config.json (default: TARE_CONFIG, DOCKER_CONFIG, ~/.docker)")
 	fs.BoolVarP(&env.Debug, "debug", "D", false, "Print the requests that the engine gets, and how long each took")
 	env.TLS.Register(fs)

@@ -30,14 +30,13 @@ var absent = map[string]string{
 	"volume --topology-required":  "volumes of a Swarm cluster",
 	"volume --type":               "volumes of a Swarm cluster",
 	"--tree":                      "shows the platforms of an image, of which the store keeps one",
-	"--context":                   "contexts: -H and TARE_HOST name engines",
 	"--log-level":                 "the client logs nothing; -D prints requests",
 }
 
 // missing are commands of the stock client that tare has not.
 var missing = map[string]string{
-	"checkpoint": "checkpoints are no part of Tare", "context": "-H and TARE_HOST name engines", "search": "a service of one registry",
-	"manifest": "not yet", "plugin": "no plugins", "trust": "content trust", "dial-stdio": "no ssh:// hosts",
+	"checkpoint": "checkpoints are no part of Tare", "search": "a service of one registry",
+	"manifest": "not yet", "plugin": "no plugins", "trust": "content trust",
 	"config": "Swarm", "node": "Swarm", "secret": "Swarm", "service": "Swarm", "stack": "Swarm", "swarm": "Swarm", "volume update": "Swarm",
 	"buildx": "a plugin", "compose": "a plugin",
 }

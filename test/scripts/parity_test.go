@@ -32,6 +32,7 @@ import (
 // program is one of the two command lines.
 type program struct {
 	path, mark, dir string
+	other           string // the other one's path
 }
 
 type result struct {
@@ -69,7 +70,8 @@ func programs(t *testing.T, e *harness.Engine) (stock, ours *program) {
 	if err != nil {
 		t.Fatal("this test needs the stock docker command line: test/deps.sh installs it")
 	}
-	return &program{path: docker, mark: "qdq", dir: t.TempDir()}, &program{path: filepath.Join(e.Bin, "tare"), mark: "qtq", dir: t.TempDir()}
+	tare := filepath.Join(e.Bin, "tare")
+	return &program{path: docker, mark: "qdq", dir: t.TempDir(), other: tare}, &program{path: tare, mark: "qtq", dir: t.TempDir(), other: docker}
 }
 
 // authRegistry is a registry that lets in only "me" with "secret".
@@ -175,7 +177,7 @@ func (p *program) run(t *testing.T, e *harness.Engine, script, auth string) resu
 	cmd.WaitDelay = time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, p.dir
-	cmd.Env = append(e.Env(), "CLI="+p.path, "X="+p.mark, "R="+e.Registry(), "AUTH="+auth, "DOCKER_CONFIG="+filepath.Join(p.dir, ".config"), "DOCKER_CLI_HINTS=false", "LC_ALL=C", "TZ=UTC")
+	cmd.Env = append(e.Env(), "CLI="+p.path, "OTHER="+p.other, "X="+p.mark, "R="+e.Registry(), "AUTH="+auth, "DOCKER_CONFIG="+filepath.Join(p.dir, ".config"), "DOCKER_CLI_HINTS=false", "LC_ALL=C", "TZ=UTC")
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) && ctx.Err() == nil {

@@ -31,6 +31,8 @@ type ConfigFile struct {
 	Auths       map[string]authEntry
 	CredsStore  string
 	CredHelpers map[string]string
+	// CurrentContext is the context that commands use, "" for the default one.
+	CurrentContext string
 }
 
 type authEntry struct {
@@ -64,7 +66,7 @@ func (e *Env) Config() (*ConfigFile, error) {
 	if err := json.Unmarshal(data, &c.all); err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", c.path, err)
 	}
-	for key, to := range map[string]any{"auths": &c.Auths, "credsStore": &c.CredsStore, "credHelpers": &c.CredHelpers} {
+	for key, to := range map[string]any{"auths": &c.Auths, "credsStore": &c.CredsStore, "credHelpers": &c.CredHelpers, "currentContext": &c.CurrentContext} {
 		if raw, ok := c.all[key]; ok {
 			if err := json.Unmarshal(raw, to); err != nil {
 				return nil, fmt.Errorf("cannot read %s: %s: %w", c.path, key, err)
@@ -167,6 +169,12 @@ func (c *ConfigFile) Erase(server string) (known bool, err error) {
 	return true, c.write()
 }
 
+// UseContext makes a context the current one; "" is the default one.
+func (c *ConfigFile) UseContext(name string) error {
+	c.CurrentContext = name
+	return c.write()
+}
+
 func (c *ConfigFile) helper(server string) string {
 	if h := c.CredHelpers[server]; h != "" {
 		return h
@@ -180,6 +188,11 @@ func (c *ConfigFile) write() error {
 		return err
 	}
 	c.all["auths"] = raw
+	if delete(c.all, "currentContext"); c.CurrentContext != "" {
+		if c.all["currentContext"], err = json.Marshal(c.CurrentContext); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
 		return err
 	}

@@ -26,9 +26,12 @@ func NoEngine(e *Env) string {
 	if e.startError != nil {
 		return e.startError.Error()
 	}
-	host, _ := e.Endpoint()
+	to, err := e.Endpoint()
+	if err != nil {
+		return err.Error()
+	}
 	return fmt.Sprintf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?\n"+
-		"Start an engine there with `tared --host %s`, or name another with -H, TARE_HOST or DOCKER_HOST.", host, host)
+		"Start an engine there with `tared --host %s`, or name another with -H, TARE_HOST or DOCKER_HOST.", to.Host, to.Host)
 }
 
 // dialOrStart connects to the default socket. If nobody listens there and this user may, it starts `tared`

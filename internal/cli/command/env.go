@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
@@ -34,6 +35,8 @@ type Env struct {
 
 	// Host is the --host flag, "" if it was not given.
 	Host string
+	// Context is the --context flag, "" if it was not given.
+	Context string
 	// ConfigDir is the --config flag, "" if it was not given.
 	ConfigDir string
 	// TLS is the --tls flags.
@@ -69,29 +72,21 @@ func (e *Env) Warn(format string, args ...any) {
 	fmt.Fprintf(e.Stderr, "WARNING: "+format+"\n", args...)
 }
 
-// Endpoint is the engine's address: --host, then TARE_HOST, then DOCKER_HOST,
-// then DefaultHost. byDefault tells that none was named.
-func (e *Env) Endpoint() (host string, byDefault bool) {
-	for _, h := range []string{e.Host, os.Getenv("TARE_HOST"), os.Getenv("DOCKER_HOST")} {
-		if h != "" {
-			return h, false
-		}
-	}
-	return DefaultHost, true
-}
-
 // Client returns the connection to the engine. If nobody named an engine and
 // none answers on the default socket, it starts one.
 func (e *Env) Client(ctx context.Context) (*client.Client, error) {
 	if e.client != nil {
 		return e.client, nil
 	}
-	host, byDefault := e.Endpoint()
-	opts, err := e.TLS.options(e.configDir())
+	to, err := e.Endpoint()
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, client.WithHost(host), client.WithUserAgent("tare/"+e.Version), client.WithAPIVersionFromEnv())
+	opts, err := e.transport(to)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, client.WithUserAgent("tare/"+e.Version), client.WithAPIVersionFromEnv())
 	if e.Debug {
 		opts = append(opts, e.trace()...)
 	}
@@ -99,21 +94,30 @@ func (e *Env) Client(ctx context.Context) (*client.Client, error) {
 	if !named {
 		opts = append(opts, client.WithAPIVersion(APIVersion))
 	}
-	if byDefault {
+	if to.Default {
 		opts = append(opts, client.WithDialContext(e.dialOrStart))
 	}
 	c, err := client.New(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use engine address %s: %w", host, err)
+		return nil, fmt.Errorf("cannot use engine address %s: %w", to.Host, err)
 	}
 	// Our own engine speaks APIVersion; another one is asked, on the connection that the work goes on with.
-	if !byDefault && !named {
+	if !to.Default && !named {
 		if _, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true, ForceNegotiate: true}); err != nil {
 			return nil, err
 		}
 	}
 	e.client = c
 	return c, nil
+}
+
+// transport is how an engine is reached.
+func (e *Env) transport(to Endpoint) ([]client.Opt, error) {
+	if strings.HasPrefix(to.Host, "ssh://") {
+		return sshOptions(to.Host)
+	}
+	opts, err := e.TLS.options(e.configDir(), to)
+	return append(opts, client.WithHost(to.Host)), err
 }
 
 // ExitError ends the program with a code. Its message, if any, is printed as it is.

@@ -29,8 +29,17 @@ func (t *TLS) Register(fs *pflag.FlagSet) {
 	fs.BoolVar(&t.verify, "tlsverify", false, "Use TLS and verify the remote")
 }
 
-// options are the client's, none without TLS.
-func (t *TLS) options(configDir string) ([]client.Opt, error) {
+// options are the client's, none without TLS. A context brings its own files; the flags are for the engine that no context names.
+func (t *TLS) options(configDir string, to Endpoint) ([]client.Opt, error) {
+	if to.Context != DefaultContext {
+		switch {
+		case to.ca == "" && to.cert == "" && to.key == "" && !to.skipVerify:
+			return nil, nil
+		case to.skipVerify:
+			return unverified(to.ca, to.cert, to.key)
+		}
+		return []client.Opt{client.WithTLSClientConfig(to.ca, to.cert, to.key)}, nil
+	}
 	verify := t.verify || os.Getenv("DOCKER_TLS_VERIFY") != "" && (t.fs == nil || !t.fs.Changed("tlsverify"))
 	if !verify && !t.use && os.Getenv("DOCKER_TLS") == "" && t.ca == "" && t.cert == "" && t.key == "" {
 		return nil, nil
@@ -53,6 +62,11 @@ func (t *TLS) options(configDir string) ([]client.Opt, error) {
 	if verify {
 		return []client.Opt{client.WithTLSClientConfig(ca, cert, key)}, nil
 	}
+	return unverified(ca, cert, key)
+}
+
+// unverified is TLS with whoever answers.
+func unverified(ca, cert, key string) ([]client.Opt, error) {
 	config, err := tlsconfig.Client(tlsconfig.Options{CAFile: ca, CertFile: cert, KeyFile: key, ExclusiveRootPools: true, InsecureSkipVerify: true})
 	if err != nil {
 		return nil, fmt.Errorf("cannot use TLS: %w", err)
