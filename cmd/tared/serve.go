@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -44,7 +45,13 @@ func serve(ctx context.Context, cfg *config.Config, args []string, reload <-chan
 	for _, w := range warnings {
 		slog.Warn(w)
 	}
+	journal, err := event.OpenJournal(filepath.Join(cfg.DataRoot, "events.json"))
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
 	bus := &event.Bus{}
+	bus.Keep(journal)
 	e, err := open(ctx, cfg, warnings, bus)
 	if err != nil {
 		for _, l := range listeners {

@@ -523,7 +523,7 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, sub := bus.Subscribe(time.Time{})
+	sub := bus.Subscribe()
 	defer sub.Close()
 	img := put(t, s, []string{"a"}, "x")
 	if err := s.Tag("a", tag(t, "b")); err != nil {

@@ -478,7 +478,7 @@ func TestTenThousandPorts(t *testing.T) {
 
 func TestCreateListRemove(t *testing.T) {
 	bus := &event.Bus{}
-	_, events := bus.Subscribe(time.Time{})
+	events := bus.Subscribe()
 	m, err := Open(context.Background(), testConfig(t), nil, bus)
 	if err != nil {
 		t.Fatal(err)

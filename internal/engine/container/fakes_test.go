@@ -257,7 +257,7 @@ func newWorld(t testing.TB) *world {
 	img.Config.Config.Volumes = map[string]struct{}{"/data": {}}
 	w := &world{t: t, data: data, runtime: newFakeRuntime(), bus: &event.Bus{}, networks: &fakeNetworks{in: map[string]*tarenetwork.Joined{}},
 		images: &fakeImages{img: img, lower: lower, holds: map[string]bool{}}}
-	_, w.events = w.bus.Subscribe(time.Time{})
+	w.events = w.bus.Subscribe()
 	w.open()
 	t.Cleanup(func() { w.close() })
 	return w

@@ -63,7 +63,7 @@ type Service struct {
 func New(c containers, x execs, bus *event.Bus) *Service {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Service{containers: c, execs: x, bus: bus, stop: stop, probes: map[string]context.CancelFunc{}}
-	_, sub := bus.Subscribe(time.Time{})
+	sub := bus.Subscribe()
 	for _, id := range c.IDs() {
 		s.begin(ctx, id)
 	}
@@ -85,7 +85,7 @@ func (s *Service) watch(ctx context.Context, sub *event.Subscription) {
 			return
 		case e, ok := <-sub.C:
 			if !ok { // cut off: look at everything again
-				_, sub = s.bus.Subscribe(time.Time{})
+				sub = s.bus.Subscribe()
 				s.endAll()
 				for _, id := range s.containers.IDs() {
 					s.begin(ctx, id)

@@ -50,7 +50,10 @@ func (d eventDoor) stream(w http.ResponseWriter, r *http.Request) error {
 	if err := f.Only(eventKeys...); err != nil {
 		return err
 	}
-	past, sub := d.bus.Subscribe(since)
+	past, sub, err := d.replay(since)
+	if err != nil {
+		return err
+	}
 	defer sub.Close()
 	d.listeners.Add(1)
 	defer d.listeners.Add(-1)
@@ -83,6 +86,14 @@ func (d eventDoor) stream(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
+}
+
+// replay is the past since a time, none without one, and the subscription for what follows.
+func (d eventDoor) replay(since time.Time) ([]event.Event, *event.Subscription, error) {
+	if since.IsZero() {
+		return nil, d.bus.Subscribe(), nil
+	}
+	return d.bus.Replay(since)
 }
 
 // eventMediaType picks the form of the stream that the client likes best.
