@@ -12,11 +12,12 @@
 //	solve    steps → layers, in parallel, each key once
 //	cache    key → layer, on disk
 //	source   the context, and other files to copy
+//	contents what the files of contexts had in them, for the next build
 //	rootfs   a stack of layers as a tree to read and write
 //	copier   COPY's rules
 //	execute  RUN's process
 //
-// On disk: build/cache/<key>.json, build/mounts/<hex> (RUN --mount=type=cache), build/tmp (what is being made;
+// On disk: build/cache/<key>.json, build/mounts/<hex> (RUN --mount=type=cache), build/contents, build/tmp (what is being made;
 // emptied by Open).
 package build
 
@@ -38,6 +39,7 @@ import (
 	"tare/internal/base/event"
 	"tare/internal/base/progress"
 	"tare/internal/build/cache"
+	"tare/internal/build/contents"
 	"tare/internal/build/execute"
 	"tare/internal/build/solve"
 	"tare/internal/image"
@@ -47,9 +49,12 @@ import (
 
 // Request is POST /build's query, decoded.
 type Request struct {
-	Context     io.Reader // tar, maybe compressed; nil with Remote
-	Remote      string    // URL of a Dockerfile or tar
-	Dockerfile  string    // path in the context, "Dockerfile" by default
+	Context     io.Reader // tar, maybe compressed; nil with Remote and Peer
+	Peer        Peer      // has the context whose listing has this digest, in hex
+	Digest      string
+	Text        []byte // of the Dockerfile, with Peer
+	Remote      string // URL of a Dockerfile or tar
+	Dockerfile  string // path in the context, "Dockerfile" by default
 	Tags        []string
 	BuildArgs   map[string]*string
 	Labels      map[string]string
@@ -145,6 +150,9 @@ type Service struct {
 	cache *cache.Cache
 	solve *solve.Solver
 
+	contents *contents.Store // of files that peers sent
+	known    known
+
 	mu    sync.Mutex               // guards locks
 	locks map[string]chan struct{} // of cache mounts that are used by one step at a time, by id
 }
@@ -179,6 +187,9 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the build cache: %w", err)
 	}
+	if s.contents, err = contents.Open(filepath.Join(s.root, "contents"), maxContents); err != nil {
+		return nil, fmt.Errorf("cannot read the contents of build contexts: %w", err)
+	}
 	s.solve = solve.New(s.cache)
 	return s, nil
 }
@@ -186,8 +197,12 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 // Close waits for statistics of the cache to be written. No build may run.
 func (s *Service) Close() error {
 	s.cache.Close()
+	s.contents.Close()
 	return nil
 }
+
+// maxContents is how much is kept of the files that build contexts had, in bytes.
+const maxContents = 10 << 30
 
 func (s *Service) tmp() string    { return filepath.Join(s.root, "tmp") }
 func (s *Service) mounts() string { return filepath.Join(s.root, "mounts") }

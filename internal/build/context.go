@@ -2,6 +2,7 @@ package build
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -27,6 +28,10 @@ func (s *Service) readContext(ctx context.Context, req *Request) (a *source.Arch
 			a.Close()
 		}
 	}()
+	if req.Peer != nil {
+		a, err = s.listed(ctx, req.Peer, "", req.Digest)
+		return a, cmp.Or(req.Dockerfile, "Dockerfile"), req.Text, err
+	}
 	switch {
 	case req.Remote != "":
 		a, err = s.readRemote(ctx, req)

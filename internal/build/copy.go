@@ -60,6 +60,11 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 		if len(sel.Items) > 1 && !strings.HasSuffix(op.Dest, "/") {
 			return fault.Invalid("When using %s with more than one source file, the destination must be a directory and end with a /", op.Word)
 		}
+		if op.From.Context {
+			if err := w.fetchFiles(ctx, "", sel); err != nil {
+				return err
+			}
+		}
 		if op.Extract {
 			if err := w.extract(ctx, sel, put, o); err != nil {
 				return err
@@ -199,6 +204,9 @@ func (w *worker) unpack(ctx context.Context, t source.Tree, e *source.Entry, put
 func (w *worker) materialize(ctx context.Context, t source.Tree, name, dir string) (string, error) {
 	sel, err := copier.Select(t, "RUN", []string{name}, nil, false)
 	if err != nil {
+		return "", err
+	}
+	if err := w.fetchFiles(ctx, "", sel); err != nil {
 		return "", err
 	}
 	root, err := rootfs.Open(nil, dir, "")

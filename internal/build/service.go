@@ -38,6 +38,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 		return "", err
 	}
 	id := "build " + ids.New()
+	defer s.contents.Use()()
 	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}}
 	defer s.cfg.Images.Arrive()()
 	defer s.finish(ctx, id, w)

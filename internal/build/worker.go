@@ -58,11 +58,8 @@ func (w *worker) Reads(ctx context.Context, s graph.Step) (string, error) {
 	case graph.Copy:
 		sum := ""
 		if op.From.Context && len(op.Paths) > 0 {
-			sel, err := copier.Select(w.files, op.Word, op.Paths, op.Exclude, op.Parents)
-			if err != nil {
-				return "", err
-			}
-			if sum, err = sel.Sum(false); err != nil {
+			var err error
+			if sum, err = sumOf(w.files, op.Word, op.Paths, op.Exclude, op.Parents); err != nil {
 				return "", err
 			}
 		}
@@ -88,11 +85,7 @@ func (w *worker) Reads(ctx context.Context, s graph.Step) (string, error) {
 			if m.Type != "bind" || !m.From.Context {
 				continue
 			}
-			sel, err := copier.Select(w.files, "RUN", []string{m.Path}, nil, false)
-			if err != nil {
-				return "", err
-			}
-			one, err := sel.Sum(false)
+			one, err := sumOf(w.files, "RUN", []string{m.Path}, nil, false)
 			if err != nil {
 				return "", err
 			}
@@ -101,6 +94,17 @@ func (w *worker) Reads(ctx context.Context, s graph.Step) (string, error) {
 		return sum, nil
 	}
 	return "", nil
+}
+
+// sumOf is the digest of a selection from a context.
+func sumOf(a *source.Archive, word string, paths, exclude []string, parents bool) (string, error) {
+	return a.Memo(fmt.Sprintf("%q %q %t", paths, exclude, parents), func() (string, error) {
+		sel, err := copier.Select(a, word, paths, exclude, parents)
+		if err != nil {
+			return "", err
+		}
+		return sel.Sum(false)
+	})
 }
 
 // download is a URL's file, fetched once per build.

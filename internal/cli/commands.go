@@ -3,8 +3,10 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"tare/internal/cli/build"
 	"tare/internal/cli/command"
 	"tare/internal/cli/container"
+	"tare/internal/cli/contexts"
 	"tare/internal/cli/image"
 	"tare/internal/cli/network"
 	"tare/internal/cli/system"
@@ -22,7 +24,7 @@ func addCommands(root *cobra.Command, env *command.Env) {
 		container.NewTop, container.NewUnpause, container.NewUpdate, container.NewWait,
 	}
 	images := []constructor{
-		image.NewBuild, image.NewHistory, image.NewImport, image.NewLoad, image.NewPull, image.NewPush, image.NewSave, image.NewTag,
+		build.NewBuild, image.NewHistory, image.NewImport, image.NewLoad, image.NewPull, image.NewPush, image.NewSave, image.NewTag,
 	}
 	add(root, env, containers...)
 	add(root, env, container.NewPS)
@@ -38,8 +40,12 @@ func addCommands(root *cobra.Command, env *command.Env) {
 	group(root, env, "volume", "Manage volumes", []constructor{
 		volume.NewCreate, volume.NewInspect, volume.NewList, volume.NewPrune, volume.NewRemove,
 	})
-	group(root, env, "system", "Manage Tare", []constructor{system.NewDiskUsage, system.NewEvents, system.NewInfo, system.NewPrune})
-	group(root, env, "builder", "Manage builds", []constructor{image.NewBuild, system.NewBuilderPrune})
+	group(root, env, "system", "Manage Tare", []constructor{system.NewDialStdio, system.NewDiskUsage, system.NewEvents, system.NewInfo, system.NewPrune})
+	group(root, env, "context", "Manage contexts", []constructor{
+		contexts.NewCreate, contexts.NewExport, contexts.NewImport, contexts.NewInspect, contexts.NewList, contexts.NewRemove,
+		contexts.NewShow, contexts.NewUpdate, contexts.NewUse,
+	})
+	group(root, env, "builder", "Manage builds", []constructor{build.NewBuild, system.NewBuilderPrune})
 }
 
 func add(to *cobra.Command, env *command.Env, members ...constructor) {

@@ -15,8 +15,10 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/patternmatcher"
@@ -143,71 +145,117 @@ func (s *Selection) excluded(rel string) (bool, error) {
 
 // Sum is the digest of what would be copied. With owners, they are part of it.
 func (s *Selection) Sum(owners bool) (string, error) {
-	h := sha256.New()
+	m := summing{s: s, h: sha256.New(), owners: owners, buf: make([]byte, 0, 64<<10)}
 	for _, i := range s.Items {
-		fmt.Fprintf(h, "item %q\n", i.Name)
-		if err := s.sum(h, i.Entry, "", owners); err != nil {
+		m.buf = append(strconv.AppendQuote(append(m.buf, "item "...), i.Name), '\n')
+		if err := m.entry(i.Entry, ""); err != nil {
 			return "", err
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	m.h.Write(m.buf)
+	return hex.EncodeToString(m.h.Sum(nil)), nil
 }
 
-func (s *Selection) sum(h hash.Hash, e *source.Entry, rel string, owners bool) error {
-	fmt.Fprintf(h, "%q %o %q %x", rel, uint32(e.Mode), e.Link, e.Dev)
-	if owners {
-		fmt.Fprintf(h, " %d:%d", e.UID, e.GID)
+// summing hashes lines, many at once.
+type summing struct {
+	s      *Selection
+	h      hash.Hash
+	owners bool
+	buf    []byte
+}
+
+func (m *summing) entry(e *source.Entry, rel string) error {
+	b := m.buf
+	b = strconv.AppendQuote(b, rel)
+	b = strconv.AppendUint(append(b, ' '), uint64(e.Mode), 8)
+	b = strconv.AppendQuote(append(b, ' '), e.Link)
+	b = strconv.AppendUint(append(b, ' '), e.Dev, 16)
+	if m.owners {
+		b = fmt.Appendf(b, " %d:%d", e.UID, e.GID)
 	}
-	for _, k := range slices.Sorted(keys(e.Xattrs)) {
-		fmt.Fprintf(h, " %q=%q", k, e.Xattrs[k])
+	for _, k := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		b = fmt.Appendf(b, " %q=%q", k, e.Xattrs[k])
 	}
 	if e.Mode.IsRegular() {
 		sum := e.Sum
 		if sum == nil {
-			r, err := s.Tree.Open(e)
-			if err != nil {
+			var err error
+			if sum, err = m.content(e); err != nil {
 				return err
 			}
-			c := sha256.New()
-			_, err = io.Copy(c, r)
-			r.Close()
-			if err != nil {
-				return err
-			}
-			sum = c.Sum(nil)
 		}
-		fmt.Fprintf(h, " %x", sum)
+		b = hex.AppendEncode(append(b, ' '), sum)
 	}
-	io.WriteString(h, "\n")
+	m.buf = append(b, '\n')
+	if len(m.buf) > 60<<10 {
+		m.h.Write(m.buf)
+		m.buf = m.buf[:0]
+	}
 	if !e.IsDir() {
 		return nil
 	}
-	list, err := s.Tree.List(e)
+	list, err := m.s.Tree.List(e)
 	if err != nil {
 		return err
 	}
 	for _, c := range list {
 		at := path.Join(rel, c.Name)
-		skip, err := s.excluded(at)
+		skip, err := m.s.excluded(at)
 		if err != nil {
 			return err
 		}
-		if skip && !c.IsDir() {
+		if skip {
 			continue
 		}
-		if err := s.sum(h, c, at, owners); err != nil {
+		if err := m.entry(c, at); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func keys(m map[string]string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
+func (m *summing) content(e *source.Entry) ([]byte, error) {
+	r, err := m.s.Tree.Open(e)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	c := sha256.New()
+	_, err = io.Copy(c, r)
+	return c.Sum(nil), err
+}
+
+// Files calls f for every regular file that would be copied.
+func (s *Selection) Files(f func(*source.Entry)) error {
+	var down func(e *source.Entry, rel string) error
+	down = func(e *source.Entry, rel string) error {
+		if e.Mode.IsRegular() {
+			f(e)
+		}
+		if !e.IsDir() {
+			return nil
+		}
+		list, err := s.Tree.List(e)
+		if err != nil {
+			return err
+		}
+		for _, c := range list {
+			at := path.Join(rel, c.Name)
+			if skip, err := s.excluded(at); err != nil {
+				return err
+			} else if skip {
+				continue
+			}
+			if err := down(c, at); err != nil {
+				return err
 			}
 		}
+		return nil
 	}
+	for _, i := range s.Items {
+		if err := down(i.Entry, ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -29,6 +30,9 @@ import (
 	"tare/internal/build/cache"
 	"tare/internal/build/graph"
 )
+
+// ErrLost matches the error of a Do whose own build went away; others who wait for the key do the step themselves.
+var ErrLost = errors.New("the client of the build is gone")
 
 // Layer is what a step made: no DiffID says that it changed nothing.
 type Layer struct {
@@ -210,7 +214,9 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if o.NoCache {
 		name = o.Build + " " + key // shares with itself only
 	}
-	rec, err := s.fly(ctx, name, o.Build, log, func(ctx context.Context, log *Log) (cache.Record, error) {
+	var mine atomic.Bool
+	do := func(ctx context.Context, log *Log) (cache.Record, error) {
+		mine.Store(true)
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
@@ -230,7 +236,11 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 		rec := cache.Record{Key: key, Parents: parents, Kind: graph.Kind(step.Op), About: step.About,
 			Layer: l.DiffID, Size: l.Size, Created: time.Now()}
 		return rec, s.cache.Put(rec, pin(name))
-	})
+	}
+	rec, err := s.fly(ctx, name, o.Build, log, do)
+	for errors.Is(err, ErrLost) && !mine.Load() && ctx.Err() == nil {
+		rec, err = s.fly(ctx, name, o.Build, log, do)
+	}
 	if err != nil {
 		return Result{}, err
 	}

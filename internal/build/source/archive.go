@@ -13,6 +13,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,11 +25,36 @@ import (
 // maxLinks is how many symlinks one look-up follows, as in the kernel.
 const maxLinks = 40
 
-// Archive is a tree that came as a tar. After Read it may be used by several goroutines; Prune may not run beside others.
+// Archive is a tree that came as a tar or as a listing. After Read it may be used by several goroutines; Prune may not run beside others.
 type Archive struct {
 	root  *node
 	spool *os.File
 	count int
+
+	contents Contents // of an archive made by Known
+
+	mu   sync.Mutex // guards memo
+	memo map[string]string
+}
+
+// Memo returns what f returned for the key before, if it succeeded: what is worked out of an archive's names stays true.
+func (a *Archive) Memo(key string, f func() (string, error)) (string, error) {
+	a.mu.Lock()
+	v, ok := a.memo[key]
+	a.mu.Unlock()
+	if ok {
+		return v, nil
+	}
+	v, err := f()
+	if err == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.memo == nil {
+			a.memo = map[string]string{}
+		}
+		a.memo[key] = v
+	}
+	return v, err
 }
 
 // node is an entry with its place in the tree.
@@ -349,6 +375,9 @@ func (a *Archive) List(dir *Entry) ([]*Entry, error) {
 func (a *Archive) Open(e *Entry) (io.ReadCloser, error) {
 	if e.node.data == nil {
 		return nil, &fs.PathError{Op: "open", Path: e.Path, Err: unix.EINVAL}
+	}
+	if a.contents != nil {
+		return a.contents.Open(e.node.data.sum, e.node.data.size)
 	}
 	return io.NopCloser(io.NewSectionReader(a.spool, e.node.data.offset, e.node.data.size)), nil
 }

@@ -3,7 +3,8 @@
 //	tree     files under a root of their own; no path in it, and no symlink, leads out
 //	entry    one file of a tree
 //	archive  a tree that came as a tar: the names are in memory, the contents lie behind each other in
-//	         one unlinked file (the spool), hashed while they arrive
+//	         one unlinked file (the spool), hashed while they arrive; or that came as a
+//	         listing, with contents that are fetched when they are needed
 //
 // Because an archive is never unpacked, a hostile tar has nothing to escape from, a build
 // whose steps are all cached writes no file but the spool, and a crash leaves nothing behind.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -146,4 +147,8 @@ func NewImport(env *command.Env) *cobra.Command {
 	fs.StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
 	fs.StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
 	return cmd
+}
+
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }

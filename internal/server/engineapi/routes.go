@@ -87,6 +87,7 @@ func routes(s Services) []route {
 		// Build
 		{post, "/build", builds.build},
 		{post, "/build/prune", builds.prune},
+		{post, "/build/session", builds.session},
 		{post, "/build/cancel", noBuildKit},
 		{post, "/session", noBuildKit},
 		{post, "/grpc", noBuildKit},

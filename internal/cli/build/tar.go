@@ -1,4 +1,4 @@
-package image
+package build
 
 import (
 	"archive/tar"
@@ -22,7 +22,7 @@ import (
 // packContext streams a folder as a tar, without what the ignore file names.
 // With inline the Dockerfile is that text, under a name that can't be in the context; the name in use is returned.
 func packContext(dir, dockerfile string, inline []byte) (io.ReadCloser, string, error) {
-	patterns, err := ignorePatterns(dir, dockerfile)
+	patterns, err := ignorePatterns(dir, dockerfile, true)
 	if err != nil {
 		return nil, "", err
 	}
@@ -45,8 +45,9 @@ func packContext(dir, dockerfile string, inline []byte) (io.ReadCloser, string, 
 	return pr, dockerfile, nil
 }
 
-// ignorePatterns reads <Dockerfile>.dockerignore or .dockerignore. The Dockerfile and the ignore file always travel along.
-func ignorePatterns(dir, dockerfile string) ([]string, error) {
+// ignorePatterns reads <Dockerfile>.dockerignore or .dockerignore. With keep, the Dockerfile and the ignore file are never ignored:
+// an engine that gets a tar looks for them there.
+func ignorePatterns(dir, dockerfile string, keep bool) ([]string, error) {
 	names := []string{".dockerignore"}
 	if dockerfile != "" {
 		names = []string{dockerfile + ".dockerignore", ".dockerignore"}
@@ -64,7 +65,7 @@ func ignorePatterns(dir, dockerfile string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("unable to prepare context: %s: %w", name, err)
 		}
-		if len(patterns) > 0 {
+		if keep && len(patterns) > 0 {
 			patterns = append(patterns, "!"+name)
 			if dockerfile != "" {
 				patterns = append(patterns, "!"+dockerfile)

@@ -1,7 +1,8 @@
-package image
+package build
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"tare/internal/base/session"
 	"tare/internal/cli/command"
 	"tare/internal/cli/output"
 )
@@ -97,16 +99,7 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	if err := b.options(env); err != nil {
 		return err
 	}
-	body, remote, err := contextOf(env, source, b.file)
-	if err != nil {
-		return err
-	}
-	b.o.RemoteContext = remote.url
-	b.o.Dockerfile = remote.dockerfile
-	if body != nil {
-		defer body.Close()
-	}
-	c, err := env.Client(ctx)
+	from, err := contextOf(env, source, b.file)
 	if err != nil {
 		return err
 	}
@@ -115,26 +108,21 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	if b.quiet {
 		w = &log
 	}
-	if body != nil {
-		body = &sentContext{ReadCloser: body, say: func(n int64) {
-			fmt.Fprintf(w, "Sending build context to Docker daemon  %s\n", units.HumanSize(float64(n)))
-		}}
-	}
 	failed := func(err error) error {
 		_, _ = log.WriteTo(env.Stderr) // nobody wants quiet failures
 		return err
 	}
-	res, err := c.ImageBuild(ctx, body, b.o)
+	messages, err := b.begin(ctx, env, from, w)
 	if err != nil {
 		return failed(err)
 	}
-	defer res.Body.Close()
+	defer messages.Close()
 	var id string
 	var terminal *output.Terminal
 	if !b.quiet && b.progress != "plain" {
 		terminal = output.TerminalOf(env.Stdout)
 	}
-	err = output.Progress(res.Body, w, terminal, func(_ string, data json.RawMessage) {
+	err = output.Progress(messages, w, terminal, func(_ string, data json.RawMessage) {
 		var r build.Result
 		if json.Unmarshal(data, &r) == nil && r.ID != "" {
 			id = r.ID
@@ -238,68 +226,123 @@ func (b *building) options(env *command.Env) error {
 	return err
 }
 
-// remoteContext is what the engine has to know of the context besides its bytes.
-type remoteContext struct{ url, dockerfile string }
+// origin is where the context comes from: one of dir, stdin and url.
+type origin struct {
+	dir        string
+	dockerfile string // its name; in dir unless inline is set
+	inline     []byte // a Dockerfile that is not in the context
+	patterns   []string
+	stdin      io.ReadCloser // a tar
+	url        string
+}
 
-// contextOf opens the context: a folder, sent as a tar without what .dockerignore names; a tar or a Dockerfile from stdin; or a URL that the engine fetches.
-func contextOf(env *command.Env, source, file string) (io.ReadCloser, remoteContext, error) {
-	var none remoteContext
+// begin sends the build to the engine: by a session, or to an engine that knows none as a tar.
+func (b *building) begin(ctx context.Context, env *command.Env, from *origin, w io.Writer) (io.ReadCloser, error) {
+	c, err := env.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.o.Dockerfile, b.o.RemoteContext = from.dockerfile, from.url
+	if from.dir != "" {
+		l, err := lookAt(ctx, from.dir, from.patterns)
+		if err != nil {
+			return nil, err
+		}
+		begin := session.Begin{Contexts: map[string]session.Context{"": {Digest: l.digest()}}}
+		if begin.Dockerfile, err = from.file(); err != nil {
+			return nil, err
+		}
+		t := &talk{contexts: map[string]*local{"": l}}
+		if messages, err := t.start(ctx, c, b.o, begin); !errors.Is(err, errNoSessions) {
+			return messages, err
+		}
+		l.f.close()
+	}
+	body, err := from.tar(&b.o)
+	if err != nil {
+		return nil, err
+	}
+	var r io.Reader // an interface that holds nil is not nil
+	if body != nil {
+		defer body.Close()
+		r = &sentContext{ReadCloser: body, say: func(n int64) {
+			fmt.Fprintf(w, "Sending build context to Docker daemon  %s\n", units.HumanSize(float64(n)))
+		}}
+	}
+	res, err := c.ImageBuild(ctx, r, b.o)
+	return res.Body, err
+}
+
+// file is the Dockerfile as a session's Begin tells it.
+func (o *origin) file() (*session.File, error) {
+	text := o.inline
+	if text == nil {
+		var err error
+		if text, err = os.ReadFile(filepath.Join(o.dir, o.dockerfile)); err != nil {
+			return nil, fmt.Errorf("unable to prepare context: %w", err)
+		}
+	}
+	return &session.File{Name: cmp.Or(o.dockerfile, "Dockerfile"), Text: text}, nil
+}
+
+// tar is the context for engines without sessions.
+func (o *origin) tar(options *client.ImageBuildOptions) (body io.ReadCloser, err error) {
+	if o.dir == "" {
+		return o.stdin, nil
+	}
+	body, options.Dockerfile, err = packContext(o.dir, o.dockerfile, o.inline)
+	return body, err
+}
+
+// contextOf finds out what the context is: a folder, a tar or a Dockerfile from stdin, or a URL that the engine fetches.
+func contextOf(env *command.Env, source, file string) (*origin, error) {
 	switch {
 	case source == "-":
 		if file == "-" {
-			return nil, none, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
+			return nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 		}
 		body, dockerfile, err := fromStdin(env.Stdin, file)
-		return body, remoteContext{dockerfile: dockerfile}, err
+		return &origin{stdin: body, dockerfile: dockerfile}, err
 	case isURL(source):
-		return nil, remoteContext{url: source, dockerfile: file}, nil
+		return &origin{url: source, dockerfile: file}, nil
 	}
 	info, err := os.Stat(source)
 	if err != nil {
-		return nil, none, fmt.Errorf("unable to prepare context: path %q not found", source)
+		return nil, fmt.Errorf("unable to prepare context: path %q not found", source)
 	}
 	if !info.IsDir() {
-		return nil, none, fmt.Errorf("unable to prepare context: context must be a directory: %s", absolute(source))
+		return nil, fmt.Errorf("unable to prepare context: context must be a directory: %s", absolute(source))
 	}
-	var inline []byte
-	name := "Dockerfile"
+	o := &origin{dir: source, dockerfile: "Dockerfile"}
 	switch {
 	case file == "-":
-		if inline, err = io.ReadAll(env.Stdin); err != nil {
-			return nil, none, err
+		if o.inline, err = io.ReadAll(env.Stdin); err != nil {
+			return nil, err
 		}
-		name = ""
+		o.dockerfile = ""
 	case file != "":
-		abs, err := filepath.Abs(file)
+		rel, err := filepath.Rel(absolute(source), absolute(file))
 		if err != nil {
-			return nil, none, err
+			return nil, err
 		}
-		absSource, err := filepath.Abs(source)
-		if err != nil {
-			return nil, none, err
-		}
-		rel, err := filepath.Rel(absSource, abs)
-		if err != nil {
-			return nil, none, err
-		}
-		name = filepath.ToSlash(rel)
-		if rel == ".." || strings.HasPrefix(name, "../") { // a Dockerfile outside of the context travels along
-			if inline, err = os.ReadFile(file); err != nil {
+		o.dockerfile = filepath.ToSlash(rel)
+		if rel == ".." || strings.HasPrefix(o.dockerfile, "../") { // a Dockerfile outside of the context travels along
+			if o.inline, err = os.ReadFile(file); err != nil {
 				if errors.Is(err, fs.ErrNotExist) {
-					return nil, none, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", abs)
+					return nil, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", absolute(file))
 				}
-				return nil, none, fmt.Errorf("unable to prepare context: %w", err)
+				return nil, fmt.Errorf("unable to prepare context: %w", err)
 			}
-			name = ""
+			o.dockerfile = ""
 		}
 	}
-	if inline == nil {
-		if _, err := os.Stat(filepath.Join(source, name)); err != nil {
-			return nil, none, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", absolute(filepath.Join(source, name)))
+	if o.inline == nil {
+		if _, err := os.Stat(filepath.Join(source, o.dockerfile)); err != nil {
+			return nil, fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat %s: no such file or directory", absolute(filepath.Join(source, o.dockerfile)))
 		}
 	}
-	body, name, err := packContext(source, name, inline)
-	return body, remoteContext{dockerfile: name}, err
+	o.patterns, err = ignorePatterns(source, o.dockerfile, false)
+	return o, err
 }
 
 func absolute(path string) string {
