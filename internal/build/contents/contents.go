@@ -105,6 +105,7 @@ func (s *Store) read(name string) error {
 		return err
 	}
 	p := &pack{name: name, file: f, used: st.ModTime()}
+	all := len(index)
 	for ; len(index) >= record; index = index[record:] {
 		var d Digest
 		copy(d[:], index)
@@ -121,6 +122,9 @@ func (s *Store) read(name string) error {
 		return nil
 	}
 	s.packs = append(s.packs, p)
+	if len(index) > 0 { // torn
+		return os.Truncate(filepath.Join(s.dir, name+".index"), int64(all-len(index)))
+	}
 	return nil
 }
 
@@ -258,7 +262,7 @@ func (a *at) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Add reads a content of exactly size bytes. One with another digest is Invalid, and leaves nothing.
+// Add reads a content of exactly size bytes. One with another digest is Invalid. After an error the writer can only be closed.
 func (w *Writer) Add(want Digest, size int64, r io.Reader) error {
 	h := sha256.New()
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(h, w.w)}, struct{ io.Reader }{io.LimitReader(r, size)}, w.buf)
