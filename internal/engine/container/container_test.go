@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"tare/internal/base/fault"
 	"tare/internal/base/filter"
 	"tare/internal/runtime"
 	"tare/internal/runtime/client"
@@ -298,11 +299,12 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 	id := w.create("deaf", func(r *CreateRequest) { r.Config.StopSignal = "SIGQUIT" })
 	w.start(id)
 	var got []int
-	w.runtime.signal = func(id string, sig int) {
+	w.runtime.signal = func(id string, sig int) error {
 		got = append(got, sig)
 		if sig == 9 {
 			go w.runtime.exit(id, 137)
 		}
+		return nil
 	}
 	zero := 0
 	if err := w.s.Stop(background, id, "", &zero); err != nil {
@@ -316,6 +318,26 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 	}
 	if err := w.s.Kill(background, id, "NOPE"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("kill: %v", err)
+	}
+}
+
+// A container that ended by itself is stopped, also while the news of its end are on their way.
+func TestStopOfOneThatJustEnded(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.signal = func(id string, _ int) error {
+		go w.runtime.exit(id, 3)
+		return fault.Conflict("container %s is not running", id)
+	}
+	for name, end := range map[string]func(id string) error{
+		"stop":    func(id string) error { return w.s.Stop(background, id, "", nil) },
+		"restart": func(id string) error { return w.s.Restart(background, id, "", nil) },
+		"remove":  func(id string) error { return w.s.Remove(background, id, RemoveOptions{Force: true}) },
+	} {
+		id := w.create(name, nil)
+		w.start(id)
+		if err := end(id); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ type fakeRuntime struct {
 	seq      uint64
 	startErr error           // what Start returns
 	onStart  func(id string) // called within Start
-	signal   func(id string, sig int)
+	signal   func(id string, sig int) error
 	calls    []string
 }
 
@@ -92,8 +92,7 @@ func (f *fakeRuntime) Signal(ctx context.Context, ref runtime.Ref, sig int) erro
 	hook := f.signal
 	f.mu.Unlock()
 	if hook != nil {
-		hook(ref.Container, sig)
-		return nil
+		return hook(ref.Container, sig)
 	}
 	go f.exit(ref.Container, 128+sig)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/sys/signal"
 
@@ -220,8 +221,8 @@ func (k killer) stop(ctx context.Context, e *entry, sig string, timeout *int, by
 	r.noRestart = true
 	e.rec.State.ByHand = byHand
 	e.mu.Unlock()
-	if err := k.send(ctx, e, n); err != nil && !closed(r.exited) {
-		if err := k.send(ctx, e, syscall.SIGKILL); err != nil && !closed(r.exited) {
+	if err := k.send(ctx, e, n); err != nil && !gone(r, err) {
+		if err := k.send(ctx, e, syscall.SIGKILL); err != nil && !gone(r, err) {
 			return err
 		}
 	}
@@ -236,7 +237,7 @@ func (k killer) stop(ctx context.Context, e *entry, sig string, timeout *int, by
 		return nil
 	case <-r.exited:
 	case <-late:
-		if err := k.send(ctx, e, syscall.SIGKILL); err != nil && !closed(r.exited) {
+		if err := k.send(ctx, e, syscall.SIGKILL); err != nil && !gone(r, err) {
 			return err
 		}
 	case <-ctx.Done():
@@ -262,10 +263,15 @@ func (k killer) end(ctx context.Context, e *entry) error {
 	if !active {
 		return e.settle(ctx)
 	}
-	if err := k.send(ctx, e, syscall.SIGKILL); err != nil && !closed(r.exited) {
+	if err := k.send(ctx, e, syscall.SIGKILL); err != nil && !gone(r, err) {
 		return err
 	}
 	return k.dead(ctx, e)
+}
+
+// gone tells that a signal failed because the process has ended: the news of it may still be on their way.
+func gone(r *run, err error) bool {
+	return closed(r.exited) || errdefs.IsConflict(err) || errdefs.IsNotFound(err)
 }
 
 // dead waits for the end of a container that got SIGKILL.
