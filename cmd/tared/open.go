@@ -83,7 +83,7 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	if err != nil {
 		return nil, fmt.Errorf("cannot recover the engine of %s: %w", cfg.DataRoot, err)
 	}
-	transfers := transfer.New(store, registries, bus)
+	transfers := transfer.New(store, registries, bus, transfer.Limits{})
 	builds, err := build.Open(ctx, build.Config{
 		DataRoot: cfg.DataRoot, CgroupParent: cgroupParent(cfg), Images: store, Layers: store.Layers, Puller: transfers,
 		Runtime: o.engine.Runtime(), Networks: o.networks, Bus: bus, ShmSize: cfg.ShmSize,

@@ -282,7 +282,7 @@ func (s *Store) DropParts() (bytes int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range entries {
-		alg, hex, ok := strings.Cut(e.Name(), "-")
+		alg, hex, ok := strings.Cut(strings.TrimSuffix(e.Name(), aheadSuffix), "-")
 		d := digest.NewDigestFromEncoded(digest.Algorithm(alg), hex)
 		if _, busy := s.open[d]; !ok || busy || !e.Type().IsRegular() || valid(d) != nil {
 			continue

@@ -22,6 +22,7 @@ type Writer struct {
 	locked bool          // the only one for want, whose bytes a later Writer may go on with
 	f      *os.File      // nil after Commit or Close
 	offset int64
+	spread *Spread // nil while bytes come in order
 	hash   digest.Digester
 	broken error // a failed write: what the file holds is not what was hashed
 }
@@ -74,7 +75,15 @@ func (w *Writer) resume() error {
 		return err
 	}
 	w.f, w.hash = f, w.want.Algorithm().Digester()
-	w.offset, err = io.Copy(w.hash.Hash(), f)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	known, err := w.prefix(info.Size())
+	if err != nil {
+		return err
+	}
+	w.offset, err = io.Copy(w.hash.Hash(), io.LimitReader(f, known))
 	return err
 }
 
@@ -116,9 +125,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 	case w.f == nil:
 		return 0, fs.ErrClosed
 	}
-	n, err := w.f.Write(p)
+	n, err := w.f.WriteAt(p, w.offset)
 	w.hash.Hash().Write(p[:n])
 	w.offset += int64(n)
+	if err == nil && w.spread != nil {
+		err = w.spread.arrived(w.offset-int64(n), w.offset)
+	}
 	if err != nil {
 		w.broken = fmt.Errorf("cannot write blob: %w", err)
 		return n, w.broken
@@ -168,12 +180,19 @@ func (w *Writer) publish(d digest.Digest) error {
 	if err := w.f.Chmod(0o644); err != nil {
 		return err
 	}
+	if info, err := w.f.Stat(); err != nil || info.Size() != w.offset {
+		// Bytes after the content, of an earlier transfer that thought it longer.
+		if err := w.f.Truncate(w.offset); err != nil {
+			return err
+		}
+	}
 	if err := w.store.marks.Mark(ingestName(d)); err != nil {
 		return err
 	}
 	if err := os.Rename(w.f.Name(), path); err != nil {
 		return err
 	}
+	w.closeSpread(true)
 	return w.finish()
 }
 
@@ -183,15 +202,17 @@ func (w *Writer) Close() error {
 	if w.f == nil {
 		return nil
 	}
-	if !w.locked || w.offset == 0 || w.broken != nil {
+	if !w.locked || w.offset == 0 && w.spread == nil || w.broken != nil {
 		w.drop()
 		return nil
 	}
+	w.closeSpread(false)
 	return w.finish()
 }
 
 // drop forgets the bytes and closes.
 func (w *Writer) drop() {
+	w.closeSpread(true)
 	if err := os.Remove(w.f.Name()); err == nil || errors.Is(err, fs.ErrNotExist) {
 		w.offset = 0
 	}
@@ -212,10 +233,8 @@ func (w *Writer) Reset() error {
 	if w.f == nil {
 		return fs.ErrClosed
 	}
+	w.closeSpread(true)
 	if err := w.f.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	w.hash.Hash().Reset()

@@ -17,7 +17,8 @@ import (
 )
 
 // authorizer answers the challenges of one registry for one user (RFC 7235; distribution's "Token
-// Authentication" and "OAuth2 token" specifications). Mirrors get what an anonymous user has.
+// Authentication" and "OAuth2 token" specifications). Mirrors and others that the name does not say get what an anonymous user has, or
+// the credentials that the rules give for them.
 type authorizer struct {
 	c       *Client
 	user    string
@@ -55,7 +56,7 @@ func (a *authorizer) apply(e endpoint, rq *http.Request) {
 	defer a.mu.Unlock()
 	v := a.tokens[e.base]
 	if v == "" || time.Now().After(a.expiry[e.base]) {
-		if a.bearer == "" || e.mirror {
+		if a.bearer == "" || e.foreign {
 			return
 		}
 		v = "Bearer " + a.bearer
@@ -65,24 +66,40 @@ func (a *authorizer) apply(e endpoint, rq *http.Request) {
 
 // answer meets the challenges in h; it is false when there is nothing to offer that has not been refused.
 func (a *authorizer) answer(ctx context.Context, e endpoint, client *http.Client, h http.Header, scope string) (bool, error) {
+	user, secret, err := a.login(e)
+	if err != nil {
+		return false, err
+	}
 	for _, ch := range challenges(h) {
 		switch ch.scheme {
 		case "bearer":
-			token, life, err := a.token(ctx, e, client, ch.params, scope)
+			token, life, err := a.token(ctx, e, client, ch.params, scope, user, secret)
 			if err != nil {
 				return false, err
 			}
 			a.keep(e, "Bearer "+token, life)
 			return true, nil
 		case "basic":
-			if a.user == "" || e.mirror {
+			if user == "" {
 				continue
 			}
-			a.keep(e, "Basic "+base64.StdEncoding.EncodeToString([]byte(a.user+":"+a.secret)), 24*time.Hour)
+			a.keep(e, "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+secret)), 24*time.Hour)
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// login is whom to be at an endpoint: the client's user at the registry it means, else what the rules have, else nobody ("").
+func (a *authorizer) login(e endpoint) (user, secret string, err error) {
+	if a.user != "" && !e.foreign {
+		return a.user, a.secret, nil
+	}
+	own, err := a.c.own(e)
+	if own == nil || err != nil {
+		return "", "", err
+	}
+	return own.Username, own.Password, nil
 }
 
 func (a *authorizer) keep(e endpoint, value string, life time.Duration) {
@@ -93,7 +110,7 @@ func (a *authorizer) keep(e endpoint, value string, life time.Duration) {
 }
 
 // token asks the token server of a challenge. life is how long the token is good for.
-func (a *authorizer) token(ctx context.Context, e endpoint, client *http.Client, params map[string]string, scope string) (token string, life time.Duration, err error) {
+func (a *authorizer) token(ctx context.Context, e endpoint, client *http.Client, params map[string]string, scope, user, secret string) (token string, life time.Duration, err error) {
 	realm, err := url.Parse(params["realm"])
 	if err != nil || realm.Host == "" {
 		return "", 0, fault.Invalid("registry %s names no token server that can be used: realm %q", e.host(), params["realm"])
@@ -106,11 +123,14 @@ func (a *authorizer) token(ctx context.Context, e endpoint, client *http.Client,
 	a.mu.Lock()
 	refresh := a.refresh
 	a.mu.Unlock()
-	if e.mirror {
+	if e.foreign {
 		refresh = ""
 	}
+	if realm.Scheme != "https" && realm.Scheme != "http" || e.secure() && realm.Scheme != "https" && (user != "" || refresh != "") {
+		return "", 0, fault.Unavailable("registry %s wants credentials to be sent to %s, which is not encrypted", e.host(), realm.Redacted())
+	}
 	for try := 1; ; try++ {
-		rq, err := a.tokenRequest(ctx, e, realm, params["service"], scope, refresh)
+		rq, err := a.tokenRequest(ctx, realm, params["service"], scope, refresh, user, secret)
 		if err != nil {
 			return "", 0, err
 		}
@@ -121,12 +141,12 @@ func (a *authorizer) token(ctx context.Context, e endpoint, client *http.Client,
 			RefreshToken string `json:"refresh_token"`
 			ExpiresIn    int    `json:"expires_in"` // seconds
 		}
-		err = fetchJSON(client, rq, &reply)
+		err = a.c.fetchJSON(client, rq, &reply)
 		if err != nil {
 			if ctx.Err() != nil {
 				return "", 0, ctx.Err()
 			}
-			if try < tries && asError(err) != nil && passing(err) {
+			if try < a.c.config.Tries && asError(err) != nil && passing(err) {
 				if err := a.c.sleep(ctx, try, err); err != nil {
 					return "", 0, err
 				}
@@ -151,7 +171,7 @@ func (a *authorizer) token(ctx context.Context, e endpoint, client *http.Client,
 	}
 }
 
-func (a *authorizer) tokenRequest(ctx context.Context, e endpoint, realm *url.URL, service, scope, refresh string) (*http.Request, error) {
+func (a *authorizer) tokenRequest(ctx context.Context, realm *url.URL, service, scope, refresh, user, secret string) (*http.Request, error) {
 	if refresh != "" {
 		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "service": {service}, "client_id": {clientID}}
 		if scope != "" {
@@ -171,8 +191,8 @@ func (a *authorizer) tokenRequest(ctx context.Context, e endpoint, realm *url.UR
 	for _, s := range strings.Fields(scope) {
 		q.Add("scope", s)
 	}
-	if a.user != "" && !e.mirror {
-		q.Set("account", a.user)
+	if user != "" {
+		q.Set("account", user)
 		if a.offline {
 			q.Set("offline_token", "true")
 			q.Set("client_id", clientID)
@@ -180,22 +200,23 @@ func (a *authorizer) tokenRequest(ctx context.Context, e endpoint, realm *url.UR
 	}
 	u.RawQuery = q.Encode()
 	rq, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err == nil && a.user != "" && !e.mirror {
-		rq.SetBasicAuth(a.user, a.secret)
+	if err == nil && user != "" {
+		rq.SetBasicAuth(user, secret)
 	}
 	return rq, err
 }
 
-func fetchJSON(client *http.Client, rq *http.Request, v any) error {
+func (c *Client) fetchJSON(client *http.Client, rq *http.Request, v any) error {
 	rs, err := client.Do(rq)
 	if err != nil {
 		return connectionError(err)
 	}
 	if rs.StatusCode >= 400 {
-		return readError(rs)
+		return c.readError(rs)
 	}
-	defer rs.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(rs.Body, 1<<20)).Decode(v); err != nil {
+	body, done := c.small(rs.Body)
+	defer done()
+	if err := json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(v); err != nil {
 		return fault.Unavailable("cannot read the answer of %s: %w", rq.URL.Host, err)
 	}
 	return nil

@@ -28,66 +28,89 @@ func (r *Repository) HasBlob(ctx context.Context, d digest.Digest) (bool, error)
 	return true, nil
 }
 
+// ErrNoRanges says that a registry does not serve parts of blobs.
+var ErrNoRanges = errors.New("the registry does not serve ranges")
+
 // Blob opens a blob at offset. The reader gives d.Size - offset bytes, or an error; a
 // download that breaks off is continued. The content is not verified: its reader does that.
 func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	b := &blobReader{ctx: ctx, r: r, d: d, at: offset}
+	b := &blobReader{ctx: ctx, r: r, d: d, at: offset, end: d.Size}
 	if offset >= d.Size {
 		return b, nil
 	}
 	return b, b.open()
 }
 
+// BlobRange is Blob for the bytes from offset up to end; ErrNoRanges if the registry can't do that.
+func (r *Repository) BlobRange(ctx context.Context, d ocispec.Descriptor, offset, end int64) (io.ReadCloser, error) {
+	b := &blobReader{ctx: ctx, r: r, d: d, at: offset, end: end, strict: true}
+	return b, b.open()
+}
+
 // blobReader is a download that goes on after cuts.
 type blobReader struct {
-	ctx  context.Context
-	r    *Repository
-	d    ocispec.Descriptor
-	at   int64 // offset of the next byte
-	body io.ReadCloser
-	cuts int // since a byte last arrived
+	ctx    context.Context
+	r      *Repository
+	d      ocispec.Descriptor
+	at     int64 // offset of the next byte
+	end    int64
+	strict bool // the registry has to serve ranges
+	body   io.ReadCloser
+	cuts   int   // since a good piece last arrived
+	since  int64 // offset at the last cut
 }
 
 func (b *blobReader) open() error {
 	rq := request{method: http.MethodGet, path: "blobs/" + b.d.Digest.String(), header: http.Header{}}
-	if b.at > 0 {
-		rq.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.d.Size-1))
+	if b.at > 0 || b.strict {
+		rq.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.end-1))
 	}
-	rs, err := b.r.do(b.ctx, rq)
+	ctx, cancel := context.WithCancelCause(b.ctx)
+	rs, err := b.r.do(ctx, rq)
 	if err != nil {
+		cancel(nil)
 		if e := asError(err); e != nil && e.Status == http.StatusNotFound {
 			return fault.NotFound("blob %s of %s not found: %w", b.d.Digest, reference.FamiliarName(b.r.name), err)
 		}
 		return pullError(b.r.name, err)
 	}
-	switch {
-	case rs.StatusCode == http.StatusPartialContent && b.at > 0:
-		if got := rs.Header.Get("Content-Range"); got != "" && !strings.HasPrefix(got, fmt.Sprintf("bytes %d-", b.at)) {
-			rs.Body.Close()
-			return fault.Unavailable("registry %s sent the range %q of blob %s, asked for bytes from %d",
-				reference.Domain(b.r.name), got, b.d.Digest, b.at)
-		}
-	case rs.StatusCode == http.StatusOK && b.at > 0:
-		// No ranges here: what is known already is read and dropped.
-		if _, err := io.CopyN(io.Discard, rs.Body, b.at); err != nil {
-			rs.Body.Close()
-			return connectionError(err)
-		}
-	case rs.StatusCode != http.StatusOK:
+	rs.Body = newWatch(ctx, cancel, b.r.c.patience, rs.Body)
+	if err := b.check(rs); err != nil {
 		rs.Body.Close()
-		return fault.Unavailable("registry %s answered %s for blob %s", reference.Domain(b.r.name), rs.Status, b.d.Digest)
-	case rs.ContentLength >= 0 && rs.ContentLength != b.d.Size:
-		rs.Body.Close()
-		return fault.Invalid("blob %s has %d bytes at registry %s, its manifest says %d",
-			b.d.Digest, rs.ContentLength, reference.Domain(b.r.name), b.d.Size)
+		return err
 	}
 	b.body = rs.Body
 	return nil
 }
 
+// check holds an answer against what was asked for.
+func (b *blobReader) check(rs *http.Response) error {
+	ranged := b.at > 0 || b.strict
+	switch {
+	case rs.StatusCode == http.StatusPartialContent && ranged:
+		if got := rs.Header.Get("Content-Range"); got != "" && !strings.HasPrefix(got, fmt.Sprintf("bytes %d-", b.at)) {
+			return fault.Unavailable("registry %s sent the range %q of blob %s, asked for bytes from %d",
+				reference.Domain(b.r.name), got, b.d.Digest, b.at)
+		}
+	case rs.StatusCode == http.StatusOK && b.strict:
+		return ErrNoRanges
+	case rs.StatusCode == http.StatusOK && ranged:
+		// No ranges here: what is known already is read and dropped.
+		if _, err := io.CopyN(io.Discard, rs.Body, b.at); err != nil {
+			return connectionError(err)
+		}
+	case rs.StatusCode != http.StatusOK:
+		return fault.Unavailable("registry %s answered %s for blob %s", reference.Domain(b.r.name), rs.Status, b.d.Digest)
+	case rs.ContentLength >= 0 && rs.ContentLength != b.d.Size:
+		return fault.Invalid("blob %s has %d bytes at registry %s, its manifest says %d",
+			b.d.Digest, rs.ContentLength, reference.Domain(b.r.name), b.d.Size)
+	}
+	return nil
+}
+
 func (b *blobReader) Read(p []byte) (int, error) {
 	for {
-		if b.at >= b.d.Size {
+		if b.at >= b.end {
 			return 0, io.EOF
 		}
 		if err := b.ctx.Err(); err != nil {
@@ -102,10 +125,9 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		}
 		if b.body != nil {
 			var n int
-			n, err = b.body.Read(p[:min(int64(len(p)), b.d.Size-b.at)])
+			n, err = b.body.Read(p[:min(int64(len(p)), b.end-b.at)])
 			b.at += int64(n)
 			if n > 0 {
-				b.cuts = 0
 				return n, nil
 			}
 			if err == nil {
@@ -120,8 +142,12 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if ctxErr := b.ctx.Err(); ctxErr != nil {
 			return 0, ctxErr
 		}
+		if b.at-b.since >= min(atLeast, 1+b.d.Size/64) {
+			b.cuts = 0
+		}
+		b.since = b.at
 		b.cuts++
-		if b.cuts >= tries {
+		if b.cuts >= b.r.c.config.Tries {
 			return 0, fault.Unavailable("download of blob %s from %s broke off at byte %d of %d: %w",
 				b.d.Digest, reference.Domain(b.r.name), b.at, b.d.Size, err)
 		}

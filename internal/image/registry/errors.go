@@ -63,13 +63,14 @@ func (e *Error) Has(code string) bool {
 }
 
 // readError turns an answer of status 400 or more into an Error; the body is closed.
-func readError(rs *http.Response) *Error {
-	defer rs.Body.Close()
+func (c *Client) readError(rs *http.Response) *Error {
+	answer, done := c.small(rs.Body)
+	defer done()
 	e := &Error{Status: rs.StatusCode, retryAfter: retryAfter(rs.Header)}
 	if rs.Request != nil {
 		e.Method, e.URL = rs.Request.Method, rs.Request.URL.Redacted()
 	}
-	data, _ := io.ReadAll(io.LimitReader(rs.Body, 64<<10))
+	data, _ := io.ReadAll(io.LimitReader(answer, 64<<10))
 	var body struct {
 		Errors  []Code `json:"errors"`
 		Details string `json:"details"` // token servers

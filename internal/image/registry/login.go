@@ -14,9 +14,12 @@ import (
 // status and, where the token server gives one, an identity token. Wrong credentials are Unauthorized.
 func (c *Client) Login(ctx context.Context, auth registrytypes.AuthConfig) (registrytypes.AuthResponse, error) {
 	host := hostOf(auth.ServerAddress)
-	e, err := c.upstream(ctx, host)
+	e, err := c.upstream(ctx, host, c.rules.of(host))
 	if err != nil {
 		return registrytypes.AuthResponse{}, err
+	}
+	if c.rules.host(host).Blocked {
+		return registrytypes.AuthResponse{}, fault.Forbidden("registry %s is blocked by %s", host, c.rules.file)
 	}
 	h, err := c.httpClient(e.host(), e.insecure)
 	if err != nil {
@@ -44,7 +47,7 @@ func (c *Client) Login(ctx context.Context, auth registrytypes.AuthConfig) (regi
 			}
 			return reply, nil
 		}
-		refused := readError(rs)
+		refused := c.readError(rs)
 		if rs.StatusCode != http.StatusUnauthorized {
 			return registrytypes.AuthResponse{}, fault.Unavailable("login attempt to %s/v2/ failed with status: %s", e.base, rs.Status)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -42,7 +43,7 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (data []b
 	}
 	for try := 1; ; try++ {
 		data, d, err = r.manifest(ctx, tagOrDigest)
-		if err == nil || ctx.Err() != nil || try >= tries || asError(err) != nil || !cut(err) {
+		if err == nil || ctx.Err() != nil || try >= r.c.config.Tries || asError(err) != nil || !cut(err) {
 			break
 		}
 		if err := r.c.sleep(ctx, try, err); err != nil {
@@ -54,12 +55,13 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (data []b
 
 func (r *Repository) manifest(ctx context.Context, tagOrDigest string) ([]byte, ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
-	rs, err := r.do(ctx, request{method: http.MethodGet, path: "manifests/" + tagOrDigest, header: http.Header{"Accept": accepted}})
+	rs, err := r.do(ctx, request{method: http.MethodGet, path: "manifests/" + tagOrDigest, byTag: !strings.Contains(tagOrDigest, ":"), header: http.Header{"Accept": accepted}})
 	if err != nil {
 		return nil, d, err
 	}
-	defer rs.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(rs.Body, maxManifest+1))
+	body, done := r.c.small(rs.Body)
+	defer done()
+	data, err := io.ReadAll(io.LimitReader(body, maxManifest+1))
 	if err != nil {
 		return nil, d, &cutError{err}
 	}

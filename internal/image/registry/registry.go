@@ -5,6 +5,8 @@
 //	endpoint    a base URL that serves a host: the registry itself, or a mirror of it
 //	repository  one name at one host, as one user may see it
 //
+//	rules       the registries file: mirrors, rewrites, blocking, TLS of any host (rules.go)
+//
 // A pull of docker.io/library/nginx asks the mirrors in their order, then
 // registry-1.docker.io; a push only ever goes to the registry itself, and credentials are sent to
 // nobody else. A host that may be insecure is tried with HTTPS (any certificate), then HTTP.
@@ -35,6 +37,10 @@ type Config struct {
 	// CertsDir has a folder per host[:port] with *.crt (authorities) and *.cert with *.key (client
 	// certificates), as /etc/docker/certs.d. "" means that folder.
 	CertsDir string
+	// Rules are those of the registries file; nil for none.
+	Rules *Rules
+	// Tries is how often a request is made before its failure is reported; 0 is 6.
+	Tries int
 	// UserAgent identifies the program; "" is "tare/dev (linux/amd64)" with this machine's platform.
 	UserAgent string
 }
@@ -42,7 +48,9 @@ type Config struct {
 // Client speaks to registries. It is safe for concurrent use.
 type Client struct {
 	config        Config
-	mirrors       []string // base URLs without a final slash
+	rules         *Rules
+	patience      time.Duration // for a small answer, or the next bytes of a blob
+	mirrors       []string      // base URLs without a final slash
 	insecureHosts map[string]bool
 	insecureNets  []netip.Prefix
 	pause         func(try int) time.Duration // before the try-th repetition; 1 is the first
@@ -63,11 +71,19 @@ func New(c Config) (*Client, error) {
 	if c.CertsDir == "" {
 		c.CertsDir = "/etc/docker/certs.d"
 	}
+	if c.Tries == 0 {
+		c.Tries = tries
+	}
+	if c.Rules == nil {
+		c.Rules = &Rules{}
+	}
 	if c.UserAgent == "" {
 		c.UserAgent = "tare/dev (" + runtime.GOOS + "/" + runtime.GOARCH + ")"
 	}
 	client := &Client{
 		config:        c,
+		rules:         c.Rules,
+		patience:      patience,
 		insecureHosts: map[string]bool{},
 		insecureNets:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		pause:         backoff,
@@ -75,14 +91,11 @@ func New(c Config) (*Client, error) {
 		clients:       map[string]*http.Client{},
 	}
 	for _, m := range c.Mirrors {
-		u, err := url.Parse(m)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fault.Invalid("invalid mirror: %q is not a valid URI; use https://host[:port]", m)
+		base, err := baseURL(m)
+		if err != nil {
+			return nil, err
 		}
-		if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return nil, fault.Invalid("invalid mirror: user, query or fragment not allowed in %q", u.Redacted())
-		}
-		client.mirrors = append(client.mirrors, strings.TrimSuffix(u.String(), "/"))
+		client.mirrors = append(client.mirrors, base)
 	}
 	for _, r := range c.InsecureRegistries {
 		if p, err := netip.ParsePrefix(r); err == nil {
@@ -119,19 +132,26 @@ func (c *Client) httpClient(host string, insecure bool) (*http.Client, error) {
 		return nil, err
 	}
 	tlsConfig.InsecureSkipVerify = insecure
-	h := &http.Client{Transport: &http.Transport{
-		Proxy:       http.ProxyFromEnvironment,
+	proxy := http.ProxyFromEnvironment
+	if p := c.rules.host(host).Proxy; p == "none" {
+		proxy = nil
+	} else if u, err := url.Parse(p); err == nil && p != "" {
+		proxy = http.ProxyURL(u)
+	}
+	h := &http.Client{CheckRedirect: redirect, Transport: &http.Transport{
+		Proxy:       proxy,
 		DialContext: (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		// Without HTTP/2: one connection per layer carries more than one connection for all.
-		TLSNextProto:          map[string]func(string, *tls.Conn) http.RoundTripper{},
-		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 120 * time.Second,
-		ExpectContinueTimeout: 1 * time.Second,
-		IdleConnTimeout:       60 * time.Second,
-		MaxIdleConnsPerHost:   16,
-		DisableCompression:    true, // a blob is the bytes that were pushed
-		WriteBufferSize:       64 << 10,
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  120 * time.Second,
+		ExpectContinueTimeout:  1 * time.Second,
+		IdleConnTimeout:        60 * time.Second,
+		MaxIdleConnsPerHost:    16,
+		MaxResponseHeaderBytes: 256 << 10,
+		DisableCompression:     true, // a blob is the bytes that were pushed
+		WriteBufferSize:        64 << 10,
 	}}
 	c.clients[key] = h
 	return h, nil

@@ -535,7 +535,7 @@ func TestMirrorsAreAskedFirstAndMayFail(t *testing.T) {
 	if brokenAsked.Load() != 1 || upstreamAsked.Load() == 0 {
 		t.Errorf("%d and %d requests", brokenAsked.Load(), upstreamAsked.Load())
 	}
-	es, err := r.locate(t.Context(), false)
+	es, err := r.locate(t.Context(), request{})
 	if err != nil || len(es) != 2 || es[1].base != "https://registry-1.docker.io" {
 		t.Errorf("endpoints %+v, %v", es, err)
 	}

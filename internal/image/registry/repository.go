@@ -29,11 +29,10 @@ type Repository struct {
 	access Access
 	auth   *authorizer
 
-	mu      sync.Mutex // guards all below
-	mirrors []endpoint // that have not failed yet
-	located bool       // mirrors and up are filled
-	up      endpoint   // the registry itself
-	reached bool       // some endpoint has answered
+	mu        sync.Mutex // guards all below
+	endpoints []endpoint // to ask, in turn; mirrors that failed are taken out
+	located   bool       // endpoints are filled
+	reached   bool       // some endpoint has answered
 }
 
 // Repository returns the repository of ref's name. auth may be nil.
@@ -45,34 +44,39 @@ func (c *Client) Repository(ref reference.Named, auth *registrytypes.AuthConfig,
 // Name is the repository's full name.
 func (r *Repository) Name() reference.Named { return r.name }
 
-// locate finds the endpoints to try, in order. Writers get the registry only.
-func (r *Repository) locate(ctx context.Context, write bool) ([]endpoint, error) {
+// locate finds the endpoints to try for a request, in order. Writers get the registry only.
+func (r *Repository) locate(ctx context.Context, rq request) ([]endpoint, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.located {
-		host := reference.Domain(r.name)
-		up, err := r.c.upstream(ctx, host)
+		all, err := r.c.endpoints(ctx, r.name, r.access)
 		if err != nil {
 			return nil, err
 		}
-		if r.access == Pull {
-			r.mirrors = r.c.mirrorEndpoints(ctx, host)
+		r.endpoints, r.located = all, true
+	}
+	if rq.write {
+		return r.endpoints[len(r.endpoints)-1:], nil
+	}
+	var all []endpoint
+	for _, e := range r.endpoints {
+		if !e.digestsOnly || !rq.byTag {
+			all = append(all, e)
 		}
-		r.up, r.located = up, true
 	}
-	if write {
-		return []endpoint{r.up}, nil
+	if len(all) == 0 {
+		return nil, fault.NotFound("no mirror of %s may be asked for tags, and its registry is not to be asked: give a digest", reference.FamiliarName(r.name))
 	}
-	return append(r.mirrors[:len(r.mirrors):len(r.mirrors)], r.up), nil
+	return all, nil
 }
 
-// dropMirror stops asking a mirror that failed or lacks something.
-func (r *Repository) dropMirror(e endpoint) {
+// drop stops asking a mirror that failed or lacks something, unless nobody else is left.
+func (r *Repository) drop(e endpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, m := range r.mirrors {
-		if m == e {
-			r.mirrors = append(r.mirrors[:i:i], r.mirrors[i+1:]...)
+	for i, m := range r.endpoints {
+		if m == e && len(r.endpoints) > 1 {
+			r.endpoints = append(r.endpoints[:i:i], r.endpoints[i+1:]...)
 			return
 		}
 	}
@@ -85,6 +89,7 @@ type request struct {
 	query  url.Values
 	header http.Header
 	write  bool                          // only the registry itself may answer
+	byTag  bool                          // the answer depends on what a tag stands for
 	once   bool                          // the caller repeats, if it wants
 	body   func() (io.ReadCloser, error) // nil for none; called for each try
 	length int64                         // of body
@@ -101,7 +106,7 @@ func (r *Repository) do(ctx context.Context, rq request) (*http.Response, error)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if rq.once || try >= tries || !passing(err) {
+		if rq.once || try >= r.c.config.Tries || !passing(err) {
 			return nil, err
 		}
 		r.mu.Lock()
@@ -118,11 +123,11 @@ func (r *Repository) do(ctx context.Context, rq request) (*http.Response, error)
 
 // attempt goes through the endpoints once.
 func (r *Repository) attempt(ctx context.Context, rq request) (*http.Response, error) {
-	endpoints, err := r.locate(ctx, rq.write)
+	endpoints, err := r.locate(ctx, rq)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range endpoints {
+	for i, e := range endpoints {
 		rs, failed := r.send(ctx, e, rq)
 		if failed == nil {
 			r.mu.Lock()
@@ -134,14 +139,14 @@ func (r *Repository) attempt(ctx context.Context, rq request) (*http.Response, e
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if e.mirror {
-			r.dropMirror(e)
+		if e.mirror && i < len(endpoints)-1 {
+			r.drop(e)
 			continue
 		}
 		r.mu.Lock()
 		if asError(err) != nil {
 			r.reached = true
-		} else if e.insecure && !r.reached {
+		} else if e.insecure && !r.reached && !e.mirror {
 			r.located = false
 			r.c.forget(e.host())
 		}
@@ -180,7 +185,8 @@ func (r *Repository) send(ctx context.Context, e endpoint, rq request) (*http.Re
 				hrq.Body = http.NoBody
 			}
 		}
-		if target.Host == e.host() {
+		home := target.Host == e.host() && (target.Scheme == "https" || !e.secure())
+		if home {
 			r.auth.apply(e, hrq)
 		}
 		rs, err := h.Do(hrq)
@@ -193,11 +199,14 @@ func (r *Repository) send(ctx context.Context, e endpoint, rq request) (*http.Re
 		if rs.StatusCode < 400 {
 			return rs, nil
 		}
-		refused := readError(rs)
-		if rs.StatusCode != http.StatusUnauthorized || authenticated || target.Host != e.host() {
+		refused := r.c.readError(rs)
+		if rs.StatusCode != http.StatusUnauthorized || authenticated || !home {
 			return nil, refused
 		}
-		scope := "repository:" + reference.Path(r.name) + ":" + string(r.access)
+		if rs.Request != nil && rs.Request.URL.Host != target.Host {
+			return nil, refused // the registry sent us elsewhere: who answers there gets no credentials
+		}
+		scope := "repository:" + e.path + ":" + string(r.access)
 		ok, err := r.auth.answer(ctx, e, h, rs.Header, scope)
 		if err != nil {
 			return nil, err
@@ -208,13 +217,17 @@ func (r *Repository) send(ctx context.Context, e endpoint, rq request) (*http.Re
 	}
 }
 
-// url joins endpoint and request.
+// url joins endpoint and request. An address on the endpoint's own host stays encrypted if the endpoint is: a registry behind a proxy
+// that ends TLS often doesn't know that it is.
 func (r *Repository) url(e endpoint, rq request) (*url.URL, error) {
-	u, err := url.Parse(e.base + "/v2/" + reference.Path(r.name) + "/" + rq.path)
+	u, err := url.Parse(e.base + "/v2/" + e.path + "/" + rq.path)
 	if rq.path != "" && (rq.path[0] == '/' || len(rq.path) > 7 && (rq.path[:7] == "http://" || rq.path[:7] == "https:/")) {
 		var base *url.URL
 		if base, err = url.Parse(e.base); err == nil {
 			u, err = base.Parse(rq.path)
+		}
+		if err == nil && u.Scheme == "http" && e.secure() && u.Host == base.Host {
+			u.Scheme = "https"
 		}
 	}
 	if err != nil {

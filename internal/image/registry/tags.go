@@ -11,10 +11,13 @@ import (
 	"tare/internal/base/fault"
 )
 
+// maxTags bounds what a registry that never ends its list can make us keep.
+const maxTags = 1 << 20
+
 // Tags lists all tags of the repository, page by page, in the registry's order.
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	var tags []string
-	rq := request{method: http.MethodGet, path: "tags/list", query: url.Values{"n": {"1000"}}}
+	rq := request{method: http.MethodGet, path: "tags/list", query: url.Values{"n": {"1000"}}, byTag: true}
 	for seen := map[string]bool{}; ; {
 		rs, err := r.do(ctx, rq)
 		if err != nil {
@@ -23,18 +26,21 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 		var page struct {
 			Tags []string `json:"tags"`
 		}
-		err = json.NewDecoder(io.LimitReader(rs.Body, 16<<20)).Decode(&page)
-		rs.Body.Close()
+		body, done := r.c.small(rs.Body)
+		err = json.NewDecoder(io.LimitReader(body, 16<<20)).Decode(&page)
+		done()
 		if err != nil {
 			return nil, fault.Unavailable("cannot read the tags of %s: %w", r.name, err)
 		}
-		tags = append(tags, page.Tags...)
+		if tags = append(tags, page.Tags...); len(tags) > maxTags {
+			return nil, fault.Invalid("repository %s has more than %d tags", r.name, maxTags)
+		}
 		next := nextPage(rs.Header, rs.Request.URL)
 		if next == "" || seen[next] {
 			return tags, nil
 		}
 		seen[next] = true
-		rq = request{method: http.MethodGet, path: next}
+		rq = request{method: http.MethodGet, path: next, byTag: true}
 	}
 }
 

@@ -48,7 +48,7 @@ const chunk = 32 << 20
 func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, content io.ReaderAt, moved func(offset int64)) error {
 	u := &upload{r: r, d: d, content: content, moved: moved}
 	var err error
-	for try := 1; try <= tries; try++ {
+	for try := 1; try <= u.r.c.config.Tries; try++ {
 		if u.location == "" {
 			err = u.begin(ctx)
 		}
@@ -73,7 +73,7 @@ func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, content i
 		err = nil
 	}
 	if err == nil {
-		err = fault.Unavailable("upload of blob %s to %s broke off %d times", d.Digest, reference.Domain(r.name), tries)
+		err = fault.Unavailable("upload of blob %s to %s broke off %d times", d.Digest, reference.Domain(r.name), r.c.config.Tries)
 	}
 	return pushError(r.name, err)
 }

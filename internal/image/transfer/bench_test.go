@@ -57,7 +57,7 @@ func BenchmarkPull(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s := New(&image.Store{Blobs: blobs, Layers: layers}, c, nil)
+		s := New(&image.Store{Blobs: blobs, Layers: layers}, c, nil, Limits{})
 		repo := c.Repository(ref, nil, registry.Pull)
 		data, d, err := repo.Manifest(b.Context(), "latest")
 		if err != nil {

@@ -161,12 +161,14 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	trace.Step(ctx, "image", "download", "blob", a.desc.Digest.String())
-	kept := w.Offset()
-	body, err := a.repo.Blob(ctx, a.desc, kept)
+	a.s.streams.begin()
+	defer a.s.streams.end()
+	kept := w.Kept()
+	src, err := a.open(ctx, w)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
+	defer src.Close() // before w's
 	want, err := a.diffID(ctx)
 	if err != nil {
 		return err
@@ -186,10 +188,17 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 			unpacked <- err
 		}()
 	}
-	err = a.pump(ctx, q, w.Kept(), nil)
+	err = a.pump(ctx, q, func(b []byte) (int, bool, error) {
+		n, err := io.ReadFull(kept, b)
+		if err == io.ErrUnexpectedEOF {
+			err = nil
+		}
+		return n, true, err
+	}, nil)
 	if err == nil {
-		err = a.pump(ctx, q, body, w)
+		err = a.pump(ctx, q, src.fill, w)
 	}
+	src.Close()
 	q.finish(err)
 	if err == nil {
 		a.sink.Status(a.id, "Verifying Checksum")
@@ -220,9 +229,9 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 	return a.complete(l)
 }
 
-// pump reads r to its end into the queue and, if there is one, the blob. It goes on without the queue's reader:
+// pump moves what read gives, up to io.EOF, into the queue and, unless it was absorbed, the blob. It goes on without the queue's reader:
 // only the whole blob tells whether it was the blob that was bad.
-func (a *arrival) pump(ctx context.Context, q *queue, r io.Reader, w *blob.Writer) error {
+func (a *arrival) pump(ctx context.Context, q *queue, read func([]byte) (n int, absorbed bool, err error), w *blob.Writer) error {
 	var own []byte
 	for {
 		b := q.buffer()
@@ -236,16 +245,15 @@ func (a *arrival) pump(ctx context.Context, q *queue, r io.Reader, w *blob.Write
 			own = make([]byte, chunkSize)
 			buf = own
 		}
-		n, err := io.ReadFull(r, buf)
-		if err == io.ErrUnexpectedEOF {
-			err = io.EOF
-		}
+		n, absorbed, err := read(buf)
 		if n > 0 && w != nil {
-			if _, err := w.Write(buf[:n]); err != nil {
-				if b != nil {
-					q.free <- b
+			if !absorbed {
+				if _, werr := w.Write(buf[:n]); werr != nil {
+					if b != nil {
+						q.free <- b
+					}
+					return a.explain(werr)
 				}
-				return a.explain(err)
 			}
 			a.advance(w.Offset())
 		}

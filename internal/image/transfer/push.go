@@ -242,7 +242,7 @@ func (o *outgoing) have(d ocispec.Descriptor) error {
 // blobs sends config and layers, several at once.
 func (o *outgoing) blobs(ctx context.Context, all []part) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(uploadsAtOnce)
+	group.SetLimit(o.s.uploads)
 	var todo []part
 	for _, p := range all {
 		if o.done[p.desc.Digest] {
@@ -255,7 +255,7 @@ func (o *outgoing) blobs(ctx context.Context, all []part) error {
 		}
 	}
 	for i, p := range todo {
-		if i >= uploadsAtOnce && p.layer {
+		if i >= o.s.uploads && p.layer {
 			o.sink.Status(ids.Short(p.desc.Digest.String()), "Waiting")
 		}
 	}

@@ -15,6 +15,7 @@ package transfer
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/distribution/reference"
 
@@ -29,12 +30,28 @@ type Service struct {
 	registry *registry.Client
 	bus      *event.Bus
 	slots    chan struct{} // a token per layer that is arriving
+	uploads  int           // blobs of one push that move at a time
 	flights  flights
+	streams  streams
+
+	lookForHelp time.Duration // how often a slow download looks whether it wants helpers
+}
+
+// Limits bound what moves at once; 0 is the default of each.
+type Limits struct {
+	Downloads int // layers that arrive at a time, of all pulls: twice the processors, at least 4
+	Uploads   int // blobs of one push: 5
 }
 
 // New makes the service; it publishes image/pull and image/push to bus, which may be nil.
-func New(s *image.Store, r *registry.Client, bus *event.Bus) *Service {
-	return &Service{store: s, registry: r, bus: bus, slots: make(chan struct{}, max(4, 2*runtime.NumCPU()))}
+func New(s *image.Store, r *registry.Client, bus *event.Bus, l Limits) *Service {
+	if l.Downloads == 0 {
+		l.Downloads = max(4, 2*runtime.NumCPU())
+	}
+	if l.Uploads == 0 {
+		l.Uploads = uploadsAtOnce
+	}
+	return &Service{store: s, registry: r, bus: bus, slots: make(chan struct{}, l.Downloads), uploads: l.Uploads, lookForHelp: lookForHelp}
 }
 
 // publish tells that a name was pulled or pushed, with Docker's attributes.

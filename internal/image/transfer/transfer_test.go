@@ -90,7 +90,7 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store, w.s = store, New(store, client, w.bus)
+	w.store, w.s = store, New(store, client, w.bus, Limits{})
 }
 
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -218,7 +218,7 @@ func leftovers(root string) []string {
 func TestPullSaysWhatDockerSays(t *testing.T) {
 	w := newWorld(t)
 	made := w.push("team/app", "v1", images.Options{Layers: 3, FilesPerLayer: 30, FileSize: 3000})
-	_, sub := w.bus.Subscribe(time.Time{})
+	sub := w.bus.Subscribe()
 	img, rec := w.pull("team/app:v1")
 	if img.ID != made.Config.Digest || img.Target.Digest != made.Manifest.Digest || len(img.Layers) != 3 {
 		t.Errorf("%+v", img)
@@ -696,7 +696,8 @@ func TestQueue(t *testing.T) {
 			got <- b
 		}()
 		a := &arrival{}
-		err := a.pump(t.Context(), q, bytes.NewReader(data), nil)
+		src := bytes.NewReader(data)
+		err := a.pump(t.Context(), q, func(b []byte) (int, bool, error) { n, err := src.Read(b); return n, true, err }, nil)
 		q.finish(err)
 		b := <-got
 		want := data
