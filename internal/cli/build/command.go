@@ -253,6 +253,9 @@ func (b *building) begin(ctx context.Context, env *command.Env, from *origin, w 
 			return nil, err
 		}
 		t := &talk{contexts: map[string]*local{"": l}}
+		t.begun = func() {
+			fmt.Fprintf(w, "Sending build context to Docker daemon  %s\n", units.HumanSize(float64(l.f.size())))
+		}
 		if messages, err := t.start(ctx, c, b.o, begin); !errors.Is(err, errNoSessions) {
 			return messages, err
 		}

@@ -54,7 +54,7 @@ func (l *local) digest() string {
 // talk is a session from the client's side.
 type talk struct {
 	contexts map[string]*local
-	ctx      context.Context
+	begun    func() // called once the engine has taken the session
 	secrets  map[string]secret
 }
 
@@ -105,6 +105,7 @@ func (t *talk) start(ctx context.Context, c *client.Client, o client.ImageBuildO
 			go t.answer(session.NewConn(s))
 		}
 	}()
+	t.begun()
 	a := &answer{ctx: ctx, control: control, close: func() error { stop(); return mux.Close() }}
 	if err := a.next(); err != nil && err != io.EOF { // an error before the first message is no part of the story
 		a.Close()

@@ -384,6 +384,22 @@ func kept(n *node) bool {
 	return slices.ContainsFunc(n.Children, func(c *node) bool { return !c.Skip || c.Kind == listing.Dir && kept(c) })
 }
 
+// size is that of all files, in bytes.
+func (f *folder) size() (total int64) {
+	var down func(dir *node)
+	down = func(dir *node) {
+		for _, n := range dir.Children {
+			if n.Kind == listing.Dir {
+				down(n)
+			} else if !n.Skip {
+				total += n.Size
+			}
+		}
+	}
+	down(f.root)
+	return total
+}
+
 // paths finds files by their contents.
 func (f *folder) paths() map[listing.Digest]string {
 	out := map[listing.Digest]string{}

@@ -92,6 +92,9 @@ func (c *Checker) Begin(a Answer) *Body {
 		if a.Status < 400 && !undescribed[a.Method+" "+path] {
 			c.problem("%s: the description has no such operation", b.label)
 		}
+		if a.Status == http.StatusSwitchingProtocols {
+			return b
+		}
 		b.schema = errorSchema
 	} else {
 		c.mu.Lock()
