@@ -21,13 +21,20 @@ type containerStreams interface {
 
 type streamDoor struct{ s containerStreams }
 
-func (d streamDoor) attach(w http.ResponseWriter, r *http.Request) error {
+func attachOptions(r *http.Request) (enginecontainer.AttachOptions, error) {
 	if err := parseForm(r); err != nil {
-		return err
+		return enginecontainer.AttachOptions{}, err
 	}
-	o := enginecontainer.AttachOptions{
+	return enginecontainer.AttachOptions{
 		Stdin: boolean(r, "stdin"), Stdout: boolean(r, "stdout"), Stderr: boolean(r, "stderr"),
 		Stream: boolean(r, "stream"), Logs: boolean(r, "logs"), DetachKeys: r.FormValue("detachKeys"),
+	}, nil
+}
+
+func (d streamDoor) attach(w http.ResponseWriter, r *http.Request) error {
+	o, err := attachOptions(r)
+	if err != nil {
+		return err
 	}
 	// The attachment lives as long as the connection, which is no longer the request's once taken over.
 	s, err := d.s.Attach(context.WithoutCancel(r.Context()), r.PathValue("id"), o)
@@ -112,10 +119,6 @@ func (d streamDoor) stats(w http.ResponseWriter, r *http.Request) error {
 		}
 		last = now
 	}
-}
-
-func noWebSocket(http.ResponseWriter, *http.Request) error {
-	return fault.Unsupported("attaching by WebSocket is not supported by this engine: use POST /containers/{id}/attach")
 }
 
 func noCheckpoints(http.ResponseWriter, *http.Request) error {

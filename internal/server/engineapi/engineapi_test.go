@@ -105,7 +105,7 @@ func TestContainerVerbs(t *testing.T) {
 	d.want("GET", "/containers/json?filters={bad", nil, 400, "invalid filter")
 	d.want("GET", `/containers/json?filters={"nonsense":["x"]}`, nil, 400, "invalid filter 'nonsense'")
 	d.want("GET", "/containers/c1/top?ps_args=-o+pid", nil, 200, `"Titles":["-o","pid"]`)
-	d.want("GET", "/containers/c1/attach/ws", nil, 501)
+	d.want("GET", "/containers/c1/attach/ws", nil, 400)
 	want := []string{"stop c1 SIGINT 3s", "stop c1  default", "kill c1 NONSENSE", "rename c1 new", "resize c1", "remove all c1"}
 	if diff := cmp.Diff(want, d.containers.calls); diff != "" {
 		t.Error(diff)

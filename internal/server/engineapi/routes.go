@@ -51,7 +51,7 @@ func routes(s Services) []route {
 		{get, "/containers/{id}/logs", files.logs},
 		{get, "/containers/{id}/stats", streams.stats},
 		{post, "/containers/{id}/attach", streams.attach},
-		{get, "/containers/{id}/attach/ws", noWebSocket},
+		{get, "/containers/{id}/attach/ws", streams.attachWebSocket},
 		{post, "/containers/{id}/resize", streams.resize},
 		{get, "/containers/{id}/changes", files.changes},
 		{get, "/containers/{id}/export", files.export},
