@@ -32,10 +32,11 @@ import (
 
 // opened is a running engine and its door.
 type opened struct {
-	engine   *engine.Engine
-	networks *network.Manager
-	handler  http.Handler
-	program  string
+	engine     *engine.Engine
+	networks   *network.Manager
+	registries *imageregistry.Client
+	handler    http.Handler
+	program    string
 }
 
 func (o *opened) close() error { return errors.Join(o.engine.Close(), o.networks.Close()) }
@@ -59,13 +60,15 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the images of %s: %w", cfg.DataRoot, err)
 	}
-	registries, err := imageregistry.New(imageregistry.Config{
-		Mirrors: cfg.Mirrors, InsecureRegistries: cfg.InsecureRegistries, UserAgent: "tare/" + version,
-	})
+	registryConfig, err := registriesOf(cfg)
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{program: program}
+	registries, err := imageregistry.New(registryConfig)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{program: program, registries: registries}
 	o.engine, err = engine.Open(ctx, engine.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Instance: cfg.Instance(), Program: program,
 		LogFile: filepath.Join(cfg.ExecRoot, "supervisor.log"), Images: store, Bus: bus,
@@ -83,7 +86,7 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	if err != nil {
 		return nil, fmt.Errorf("cannot recover the engine of %s: %w", cfg.DataRoot, err)
 	}
-	transfers := transfer.New(store, registries, bus, transfer.Limits{})
+	transfers := transfer.New(store, registries, bus, transfer.Limits{Downloads: cfg.MaxDownloads, Uploads: cfg.MaxUploads})
 	builds, err := build.Open(ctx, build.Config{
 		DataRoot: cfg.DataRoot, CgroupParent: cgroupParent(cfg), Images: store, Layers: store.Layers, Puller: transfers,
 		Runtime: o.engine.Runtime(), Networks: o.networks, Bus: bus, ShmSize: cfg.ShmSize,
@@ -196,6 +199,14 @@ func logConfig(cfg *config.Config) container.LogConfig {
 		}
 	}
 	return lc
+}
+
+// registriesOf is how registries are reached: daemon.json's keys and the registries file.
+func registriesOf(cfg *config.Config) (imageregistry.Config, error) {
+	rules, err := imageregistry.LoadRules(cfg.RegistriesFile)
+	return imageregistry.Config{
+		Mirrors: cfg.Mirrors, InsecureRegistries: cfg.InsecureRegistries, Rules: rules, Tries: cfg.MaxAttempts, UserAgent: "tare/" + version,
+	}, err
 }
 
 // registryFacts is the registry part of `docker info`.

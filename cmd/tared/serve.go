@@ -17,6 +17,7 @@ import (
 	"tare/internal/base/event"
 	"tare/internal/engine"
 	enginecontainer "tare/internal/engine/container"
+	imageregistry "tare/internal/image/registry"
 	"tare/internal/runtime/client"
 	"tare/internal/server/config"
 	"tare/internal/server/listen"
@@ -78,7 +79,7 @@ func serve(ctx context.Context, cfg *config.Config, args []string, reload <-chan
 		case err = <-failed:
 			running = false
 		case <-reload:
-			reloadConfig(args, cfg, level, bus)
+			reloadConfig(args, cfg, e.registries, level, bus)
 		}
 	}
 	slog.Info("the engine ends; containers go on", "stop containers", cfg.Shutdown)
@@ -135,9 +136,17 @@ func releaseSupervisor(cfg *config.Config, program string) {
 	}
 }
 
-// reloadConfig takes over what may change while the engine runs: log level and labels.
-func reloadConfig(args []string, cfg *config.Config, level *slog.LevelVar, bus *event.Bus) {
+// reloadConfig takes over what may change while the engine runs: log level, labels, and how registries are reached.
+func reloadConfig(args []string, cfg *config.Config, registries *imageregistry.Client, level *slog.LevelVar, bus *event.Bus) {
 	fresh, err := config.Parse(args, os.Stderr)
+	if err != nil {
+		slog.Error("the configuration is not reloaded", "error", err)
+		return
+	}
+	rules, err := registriesOf(fresh)
+	if err == nil {
+		err = registries.Reload(rules)
+	}
 	if err != nil {
 		slog.Error("the configuration is not reloaded", "error", err)
 		return

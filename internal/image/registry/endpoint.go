@@ -157,6 +157,8 @@ func (c *Client) probe(ctx context.Context, host string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	probing := *h
+	probing.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	var first error
@@ -166,7 +168,7 @@ func (c *Client) probe(ctx context.Context, host string) (string, error) {
 			return "", err
 		}
 		rq.Header.Set("User-Agent", c.config.UserAgent)
-		rs, err := h.Do(rq)
+		rs, err := probing.Do(rq)
 		if err == nil {
 			io.Copy(io.Discard, io.LimitReader(rs.Body, 64<<10))
 			rs.Body.Close()

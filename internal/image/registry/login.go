@@ -13,7 +13,7 @@ import (
 // Login checks credentials with the registry at auth.ServerAddress ("" is Docker Hub) and returns Docker's
 // status and, where the token server gives one, an identity token. Wrong credentials are Unauthorized.
 func (c *Client) Login(ctx context.Context, auth registrytypes.AuthConfig) (registrytypes.AuthResponse, error) {
-	host := hostOf(auth.ServerAddress)
+	c, host := c.now(), hostOf(auth.ServerAddress)
 	e, err := c.upstream(ctx, host, c.rules.of(host))
 	if err != nil {
 		return registrytypes.AuthResponse{}, err

@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tare/internal/base/fault"
@@ -47,6 +48,7 @@ type Config struct {
 
 // Client speaks to registries. It is safe for concurrent use.
 type Client struct {
+	next          atomic.Pointer[Client] // what Reload put in this one's place
 	config        Config
 	rules         *Rules
 	patience      time.Duration // for a small answer, or the next bytes of a blob
@@ -113,8 +115,24 @@ func New(c Config) (*Client, error) {
 	return client, nil
 }
 
+// Reload lets what begins from now on go by another configuration; what is under way ends as it began.
+func (c *Client) Reload(config Config) error {
+	next, err := New(config)
+	if err == nil {
+		c.next.Store(next)
+	}
+	return err
+}
+
+func (c *Client) now() *Client {
+	if next := c.next.Load(); next != nil {
+		return next
+	}
+	return c
+}
+
 // InsecureNets lists the networks whose registries may be insecure, for `docker info`.
-func (c *Client) InsecureNets() []netip.Prefix { return c.insecureNets }
+func (c *Client) InsecureNets() []netip.Prefix { return c.now().insecureNets }
 
 // httpClient returns the client to use with a host. Connections are kept for all calls to it.
 func (c *Client) httpClient(host string, insecure bool) (*http.Client, error) {
@@ -145,7 +163,7 @@ func (c *Client) httpClient(host string, insecure bool) (*http.Client, error) {
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  120 * time.Second,
+		ResponseHeaderTimeout:  2 * c.patience,
 		ExpectContinueTimeout:  1 * time.Second,
 		IdleConnTimeout:        60 * time.Second,
 		MaxIdleConnsPerHost:    16,

@@ -37,7 +37,7 @@ type Repository struct {
 
 // Repository returns the repository of ref's name. auth may be nil.
 func (c *Client) Repository(ref reference.Named, auth *registrytypes.AuthConfig, access Access) *Repository {
-	name := reference.TrimNamed(ref)
+	c, name := c.now(), reference.TrimNamed(ref)
 	return &Repository{c: c, name: name, access: access, auth: newAuthorizer(c, auth)}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -246,7 +247,11 @@ func (r *Rules) host(host string) *Rule {
 	if rule := r.Registries[host]; rule != nil {
 		return rule
 	}
-	for domain := host; ; {
+	domain := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		domain = h
+	}
+	for {
 		_, rest, ok := strings.Cut(domain, ".")
 		if !ok {
 			return &Rule{}

@@ -42,6 +42,10 @@ type Config struct {
 	// Registries.
 	Mirrors            []string
 	InsecureRegistries []string
+	RegistriesFile     string
+	MaxDownloads       int // layers that arrive at a time; 0: transfer's default, as of the next two
+	MaxUploads         int // blobs of one push
+	MaxAttempts        int // requests before a failure is reported
 	HTTPProxy          string
 	HTTPSProxy         string
 	NoProxy            string
@@ -91,7 +95,7 @@ type AddressPool struct {
 // Default is the configuration without flags and file.
 func Default() *Config {
 	return &Config{
-		File: "/etc/tare/daemon.json", DataRoot: "/var/lib/tare", ExecRoot: "/run/tare",
+		File: "/etc/tare/daemon.json", RegistriesFile: "/etc/tare/registries.yaml", DataRoot: "/var/lib/tare", ExecRoot: "/run/tare",
 		Group: "docker", LogLevel: "info",
 		Firewall: true, IPForward: true, IPMasq: true, ICC: true,
 		DefaultRuntime: "tare-run", IPCMode: "private", ShmSize: 64 << 20,

@@ -132,3 +132,25 @@ func FuzzFile(f *testing.F) {
 		readFile(path, true)
 	})
 }
+
+// TestRegistryKeys: what daemon.json says of registries and transfers has its place.
+func TestRegistryKeys(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "daemon.json")
+	os.WriteFile(file, []byte(`{"registry-mirrors": ["https://m.example"], "insecure-registries": ["10.0.0.0/8"], "registries-file": "/x/r.yaml",
+		"max-concurrent-downloads": 7, "max-concurrent-uploads": 8, "max-download-attempts": 9, "proxies": {"http-proxy": "http://p:1", "no-proxy": "a.b"}}`), 0o600)
+	c, err := Parse([]string{"--config-file", file}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Mirrors[0] != "https://m.example" || c.InsecureRegistries[0] != "10.0.0.0/8" || c.RegistriesFile != "/x/r.yaml" ||
+		c.MaxDownloads != 7 || c.MaxUploads != 8 || c.MaxAttempts != 9 || c.HTTPProxy != "http://p:1" || c.NoProxy != "a.b" || len(c.Warnings) > 0 {
+		t.Errorf("%+v", c)
+	}
+	if _, err := Parse([]string{"--config-file", file, "--max-download-attempts", "0"}, io.Discard); err == nil {
+		t.Error("a key in both places was taken")
+	}
+	os.WriteFile(file, []byte(`{"max-concurrent-downloads": 0}`), 0o600)
+	if _, err := Parse([]string{"--config-file", file}, io.Discard); err == nil || !strings.Contains(err.Error(), "not at least 1") {
+		t.Error(err)
+	}
+}

@@ -61,6 +61,10 @@ var options = []option{
 	// Registries
 	{name: "registry-mirror", key: "registry-mirrors", kind: list, set: each(func(c *Config) *[]string { return &c.Mirrors }), use: "Preferred registry mirror"},
 	{name: "insecure-registry", key: "insecure-registries", kind: list, set: each(func(c *Config) *[]string { return &c.InsecureRegistries }), use: "Enable insecure registry communication"},
+	{name: "registries-file", key: "registries-file", set: text(func(c *Config) *string { return &c.RegistriesFile }), use: "File with mirrors, rewrites, blocking and TLS of any registry"},
+	{name: "max-concurrent-downloads", key: "max-concurrent-downloads", set: positive(func(c *Config) *int { return &c.MaxDownloads }), use: "Set the max concurrent downloads"},
+	{name: "max-concurrent-uploads", key: "max-concurrent-uploads", set: positive(func(c *Config) *int { return &c.MaxUploads }), use: "Set the max concurrent uploads"},
+	{name: "max-download-attempts", key: "max-download-attempts", set: positive(func(c *Config) *int { return &c.MaxAttempts }), use: "Set the max download attempts for each pull"},
 	{name: "http-proxy", key: "http-proxy", set: text(func(c *Config) *string { return &c.HTTPProxy }), use: "HTTP proxy URL to use for outgoing traffic"},
 	{name: "https-proxy", key: "https-proxy", set: text(func(c *Config) *string { return &c.HTTPSProxy }), use: "HTTPS proxy URL to use for outgoing traffic"},
 	{name: "no-proxy", key: "no-proxy", set: text(func(c *Config) *string { return &c.NoProxy }), use: "Comma-separated list of hosts or IP addresses for which the proxy is skipped"},
@@ -123,9 +127,6 @@ var options = []option{
 	{name: "ip6tables", key: "ip6tables", kind: flag, use: "Enable addition of ip6tables rules"},
 	{name: "ipv6", key: "ipv6", kind: flag, use: "Enable IPv6 networking for the default bridge network"},
 	{name: "log-format", key: "log-format", use: "Set the logging format"},
-	{name: "max-concurrent-downloads", key: "max-concurrent-downloads", use: "Set the max concurrent downloads"},
-	{name: "max-concurrent-uploads", key: "max-concurrent-uploads", use: "Set the max concurrent uploads"},
-	{name: "max-download-attempts", key: "max-download-attempts", use: "Set the max download attempts for each pull"},
 	{name: "metrics-addr", key: "metrics-addr", use: "Set default address and port to serve the metrics api on"},
 	{name: "network-control-plane-mtu", key: "network-control-plane-mtu", use: "Network Control plane MTU"},
 	{name: "node-generic-resource", key: "node-generic-resources", kind: list, use: "Advertise user-defined resource"},
@@ -164,6 +165,17 @@ func truth(at func(*Config) *bool) func(*Config, string) error {
 
 func number(at func(*Config) *int) func(*Config, string) error {
 	return func(c *Config, v string) (err error) { *at(c), err = strconv.Atoi(v); return err }
+}
+
+func positive(at func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err == nil && n < 1 {
+			err = fmt.Errorf("%d is not at least 1", n)
+		}
+		*at(c) = n
+		return err
+	}
 }
 
 func seconds(at func(*Config) *time.Duration) func(*Config, string) error {
