@@ -153,8 +153,9 @@ type Service struct {
 	contents *contents.Store // of files that peers sent
 	known    known
 
-	mu    sync.Mutex               // guards locks
-	locks map[string]chan struct{} // of cache mounts that are used by one step at a time, by id
+	mu      sync.Mutex                        // guards below
+	running map[chan struct{}]context.Context // closed when a build has let go of all; its context
+	locks   map[string]chan struct{}          // of cache mounts that are used by one step at a time, by id
 }
 
 // Open makes the service: it ends the steps and removes the files that a killed engine left, and takes the cache's holds on
@@ -167,7 +168,7 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 	if cfg.Host.OS == "" {
 		cfg.Host = hostPlatform()
 	}
-	s := &Service{cfg: cfg, root: filepath.Join(cfg.DataRoot, "build"), exec: exec, locks: map[string]chan struct{}{}}
+	s := &Service{cfg: cfg, root: filepath.Join(cfg.DataRoot, "build"), exec: exec, locks: map[string]chan struct{}{}, running: map[chan struct{}]context.Context{}}
 	if err := exec.Recover(ctx); err != nil {
 		return nil, fmt.Errorf("cannot end the build steps of the last run: %w", err)
 	}

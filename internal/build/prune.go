@@ -29,7 +29,17 @@ func (s *Service) Cache() ([]build.CacheRecord, error) {
 	for _, r := range list {
 		out = append(out, v.describe(r))
 	}
+	if r, ok := s.contextRecord(); ok {
+		out = append(out, r)
+	}
 	return out, nil
+}
+
+// contextRecord describes what is kept of build contexts, as one record.
+func (s *Service) contextRecord() (build.CacheRecord, bool) {
+	size, used := s.contents.Usage()
+	return build.CacheRecord{ID: "contexts", Type: "source.local", Description: "files of build contexts", Size: size,
+		CreatedAt: used, LastUsedAt: &used}, size > 0
 }
 
 // view is what records are described by.
@@ -78,6 +88,7 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 	if err != nil {
 		return nil, 0, err
 	}
+	s.settle(ctx)
 	v, err := s.view()
 	if err != nil {
 		return nil, 0, err
@@ -104,6 +115,11 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 		}
 		if r.Layer != "" {
 			layers = append(layers, r.Layer)
+		}
+	}
+	if r, ok := s.contextRecord(); ok && match(r) {
+		if n := s.contents.Shrink(0); n > 0 {
+			ids, won = append(ids, r.ID), won+n
 		}
 	}
 	// Now, not after the sweep's grace: the space is what the caller wants.

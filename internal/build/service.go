@@ -38,6 +38,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 		return "", err
 	}
 	id := "build " + ids.New()
+	defer s.begin(ctx)()
 	defer s.contents.Use()()
 	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}}
 	defer s.cfg.Images.Arrive()()
@@ -64,6 +65,38 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	}
 	n.done(img, names)
 	return img.ID, nil
+}
+
+// begin counts a build as running until end is called.
+func (s *Service) begin(ctx context.Context) (end func()) {
+	done := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[done] = ctx
+	return func() {
+		s.mu.Lock()
+		delete(s.running, done)
+		s.mu.Unlock()
+		close(done)
+	}
+}
+
+// settle waits until the builds that were cancelled have let go of all they used.
+func (s *Service) settle(ctx context.Context) {
+	s.mu.Lock()
+	var ending []chan struct{}
+	for done, build := range s.running {
+		if build.Err() != nil {
+			ending = append(ending, done)
+		}
+	}
+	s.mu.Unlock()
+	for _, done := range ending {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // graph parses the Dockerfile, finds the base images and makes the steps.

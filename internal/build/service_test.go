@@ -30,11 +30,12 @@ import (
 	"tare/internal/image/transfer"
 )
 
-// recorder is an executor that writes what a tiny language says: "write FILE TEXT", "fail N", "say TEXT", "hang".
+// recorder is an executor that writes what a tiny language says: "write FILE TEXT", "fail N", "say TEXT", "hang", "linger".
 type recorder struct {
 	mu    sync.Mutex
 	ran   []execute.Process
-	hangs chan struct{} // told when a "hang" begins
+	hangs chan struct{} // told when a "hang" or "linger" begins
+	ends  chan struct{} // lets "linger" end
 }
 
 func (r *recorder) Recover(context.Context) error { return nil }
@@ -61,6 +62,11 @@ func (r *recorder) Run(ctx context.Context, p execute.Process, out io.Writer) (i
 		return n, nil
 	case "say":
 		fmt.Fprintln(out, strings.Join(words[1:], " "))
+	case "linger": // ends a while after it was told to
+		r.hangs <- struct{}{}
+		<-ctx.Done()
+		<-r.ends
+		return 0, ctx.Err()
 	case "hang":
 		select {
 		case r.hangs <- struct{}{}:
@@ -144,7 +150,7 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store, w.exec = store, &recorder{hangs: make(chan struct{})}
+	w.store, w.exec = store, &recorder{hangs: make(chan struct{}), ends: make(chan struct{})}
 	w.reg = &hub{t: w.t, store: store}
 	w.s, err = open(w.t.Context(), Config{DataRoot: w.root, Images: store, Layers: store.Layers, Puller: w.reg, Bus: &event.Bus{}}, w.exec)
 	if err != nil {
@@ -435,6 +441,37 @@ func TestCancelLeavesNothing(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Join(w.root, "build/tmp")); len(left) != 0 {
 		t.Errorf("left in tmp: %v", left)
 	}
+}
+
+// What a build used that was just cancelled is pruned too: prune waits until the build has let go.
+func TestPruneAfterCancel(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.s.Build(ctx, Request{Context: tarOf(t, "Dockerfile", "FROM base\nRUN write one 1\nRUN linger\n")}, &printed{})
+	}()
+	<-w.exec.hangs
+	cancel()
+	pruned := make(chan []string)
+	go func() {
+		ids, _, err := w.s.Prune(t.Context(), true, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		pruned <- ids
+	}()
+	select {
+	case ids := <-pruned:
+		t.Errorf("pruned %d records while the build was still ending", len(ids))
+	case <-time.After(50 * time.Millisecond):
+		close(w.exec.ends)
+		if ids := <-pruned; len(ids) != 1 {
+			t.Errorf("pruned %v", ids)
+		}
+	}
+	<-ended
 }
 
 func TestCacheMountsAndPrune(t *testing.T) {

@@ -342,7 +342,7 @@ func (s *Store) shrink(limit int64) (won int64) {
 	}
 	slices.SortFunc(s.packs, func(a, b *pack) int { return a.used.Compare(b.used) })
 	for _, p := range slices.Clone(s.packs) {
-		if total <= limit || p.writing || p.used.After(oldest) {
+		if total <= limit && limit > 0 || p.writing || p.used.After(oldest) {
 			continue
 		}
 		total -= p.size
