@@ -22,7 +22,9 @@ gzip gzip
 bzip2 bzip2
 tar tar
 diff diffutils
-unshare util-linux"
+unshare util-linux
+runc runc
+crun crun"
 
 missing=()
 while read -r command package; do
