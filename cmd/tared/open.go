@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -35,7 +34,7 @@ type opened struct {
 	engine     *engine.Engine
 	networks   *network.Manager
 	registries *imageregistry.Client
-	handler    http.Handler
+	services   engineapi.Services
 	program    string
 }
 
@@ -103,13 +102,13 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 		ID: id, Version: version, MinAPI: engineapi.MinVersion, MaxAPI: engineapi.MaxVersion, Config: cfg, Runtime: program,
 		Registries: registryFacts(cfg, registries), Warnings: warnings,
 	}
-	o.handler = engineapi.New(engineapi.Services{
+	o.services = engineapi.Services{
 		Containers: o.engine.Containers, Execs: o.engine.Execs, Images: store, Archives: engineapi.Archives{Store: store},
 		Transfers: transfers, Registry: registries, Commits: o.engine.Commits,
 		Networks: o.networks, Volumes: o.engine.Volumes, Builds: builds, Events: bus,
 		Info: facts.Info, Version: facts.Engine,
 		Debugf: debugf,
-	})
+	}
 	return o, nil
 }
 

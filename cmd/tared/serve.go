@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -51,25 +50,28 @@ func serve(ctx context.Context, cfg *config.Config, args []string, reload <-chan
 		return err
 	}
 	defer journal.Close()
+	doors := make([]door, len(listeners))
+	for i, l := range listeners {
+		doors[i] = door{listener: l}
+	}
+	limited, err := limitedDoors(cfg)
+	doors = append(doors, limited...)
+	if err != nil {
+		closeDoors(doors)
+		return err
+	}
 	bus := &event.Bus{}
 	bus.Keep(journal)
 	e, err := open(ctx, cfg, warnings, bus)
 	if err != nil {
-		for _, l := range listeners {
-			l.Close()
-		}
+		closeDoors(doors)
 		return err
 	}
 	base, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
-	srv := &http.Server{
-		Handler: e.handler, BaseContext: func(net.Listener) context.Context { return base },
-		ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
-	failed := make(chan error, len(listeners))
-	for _, l := range listeners {
-		slog.Info("API listen on", "address", l.Addr().String())
-		go func() { failed <- srv.Serve(l) }()
+	failed := make(chan error, len(doors))
+	for i := range doors {
+		doors[i].open(base, e.services, failed)
 	}
 	slog.Info("the engine is ready", "version", version, "data-root", cfg.DataRoot, "instance", cfg.Instance())
 	for running := true; running; {
@@ -86,8 +88,8 @@ func serve(ctx context.Context, cfg *config.Config, args []string, reload <-chan
 	endStreams()
 	deadline, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	if srv.Shutdown(deadline) != nil {
-		srv.Close()
+	for _, d := range doors {
+		d.shut(deadline)
 	}
 	if cfg.Shutdown {
 		stopAll(e.engine, cfg.ShutdownTimeout)

@@ -24,13 +24,15 @@ type Config struct {
 	DataRoot string
 	ExecRoot string
 	Hosts    []string
-	PidFile  string
-	Group    string // owner of unix sockets
-	Debug    bool
-	LogLevel string
-	Labels   []string
-	Version  bool // print the version and leave
-	Validate bool // check the configuration and leave
+	// LimitedHosts are further sockets, each with the file that says what may be done on it.
+	LimitedHosts map[string]string
+	PidFile      string
+	Group        string // owner of unix sockets
+	Debug        bool
+	LogLevel     string
+	Labels       []string
+	Version      bool // print the version and leave
+	Validate     bool // check the configuration and leave
 
 	// TLS of tcp hosts.
 	TLS       bool
@@ -99,7 +101,8 @@ func Default() *Config {
 		Group: "docker", LogLevel: "info",
 		Firewall: true, IPForward: true, IPMasq: true, ICC: true,
 		DefaultRuntime: "tare-run", IPCMode: "private", ShmSize: 64 << 20,
-		Ulimits: map[string]*container.Ulimit{}, LogDriver: "json-file", LogOptions: map[string]string{},
+		LimitedHosts: map[string]string{},
+		Ulimits:      map[string]*container.Ulimit{}, LogDriver: "json-file", LogOptions: map[string]string{},
 		ShutdownTimeout: 15 * time.Second,
 	}
 }

@@ -36,6 +36,11 @@ func (c *Config) finish() error {
 			return err
 		}
 	}
+	for h, policy := range c.LimitedHosts {
+		if !strings.HasPrefix(h, "unix:///") || !filepath.IsAbs(policy) {
+			return fmt.Errorf("limited host %s=%s: want unix:///PATH=/POLICY/FILE", h, policy)
+		}
+	}
 	for _, l := range c.Labels {
 		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {
 			return fmt.Errorf("bad attribute format: %s", l)

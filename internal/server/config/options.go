@@ -41,6 +41,7 @@ var options = []option{
 	{name: "data-root", key: "data-root", set: text(func(c *Config) *string { return &c.DataRoot }), use: "Root directory of persistent state"},
 	{name: "exec-root", key: "exec-root", set: text(func(c *Config) *string { return &c.ExecRoot }), use: "Root directory for execution state files"},
 	{name: "host", short: "H", key: "hosts", kind: list, set: each(func(c *Config) *[]string { return &c.Hosts }), use: "Daemon socket(s) to listen on"},
+	{name: "limited-host", key: "limited-hosts", kind: dict, set: pair(func(c *Config) map[string]string { return c.LimitedHosts }), use: "Further socket and the policy file that says what may be done on it: unix:///PATH=FILE"},
 	{name: "group", short: "G", key: "group", set: text(func(c *Config) *string { return &c.Group }), use: "Group for the unix socket"},
 	{name: "pidfile", short: "p", key: "pidfile", set: text(func(c *Config) *string { return &c.PidFile }), use: "Path to use for daemon PID file"},
 	{name: "tls", key: "tls", kind: flag, set: truth(func(c *Config) *bool { return &c.TLS }), use: "Use TLS; implied by --tlsverify"},

@@ -47,13 +47,16 @@ type Services struct {
 	Version func() system.VersionResponse
 	// DefaultAuth is used where a request carries no credentials; nil: none.
 	DefaultAuth *registry.AuthConfig
+	// Allows tells which operations, "METHOD /path" each, may be done; nil: all. By names who says so.
+	Allows func(operation string) bool
+	By     string
 	// Debugf logs a line about requests; nil: none.
 	Debugf func(format string, args ...any)
 }
 
 // New returns the handler of all routes.
 func New(s Services) http.Handler {
-	r := &router{debugf: s.Debugf, server: "Tare/" + s.Version().Version + " (linux)"}
+	r := &router{debugf: s.Debugf, allows: s.Allows, by: s.By, server: "Tare/" + s.Version().Version + " (linux)"}
 	if r.debugf == nil {
 		r.debugf = func(string, ...any) {}
 	}
@@ -61,4 +64,13 @@ func New(s Services) http.Handler {
 		r.add(rt)
 	}
 	return r
+}
+
+// Operations is every operation, "METHOD /path" each, as the API's description writes them.
+func Operations() []string {
+	var out []string
+	for _, rt := range routes(Services{}) {
+		out = append(out, rt.operation())
+	}
+	return out
 }

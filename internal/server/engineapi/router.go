@@ -22,10 +22,17 @@ type route struct {
 	handle          handler
 }
 
+// operation is the route as the API's description writes it.
+func (rt route) operation() string {
+	return rt.method + " " + strings.ReplaceAll(rt.pattern, "...}", "}")
+}
+
 // router finds the route of a request by its method and path, after taking the version off.
 type router struct {
 	routes map[string][]compiled // by method
 	server string
+	allows func(operation string) bool // nil: all are allowed
+	by     string                      // who says so
 	debugf func(format string, args ...any)
 }
 
@@ -117,6 +124,10 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := t.find(r.Method, path, values)
 	if !ok {
 		writeError(w, fault.NotFound("page not found"))
+		return
+	}
+	if t.allows != nil && !t.allows(c.operation()) {
+		writeError(w, fault.Forbidden("%s is not allowed on this socket by %s", c.operation(), t.by))
 		return
 	}
 	for k, v := range values {

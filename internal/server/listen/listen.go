@@ -67,6 +67,17 @@ func one(c *config.Config, host string) (net.Listener, string, error) {
 	return tls.NewListener(l, t), warning, nil
 }
 
+// Limited opens a unix socket for a group; "": root only.
+func Limited(path, group string) (net.Listener, error) {
+	if group == "" {
+		group = "0"
+	}
+	if _, ok := groupID(group); !ok {
+		return nil, fmt.Errorf("cannot listen on unix://%s: the host has no group %s", path, group)
+	}
+	return unixSocket(path, group)
+}
+
 // unixSocket listens on a path. A socket that nobody listens on any more is replaced; anything else is
 // left alone. Its mode is 0660, its group the one that is asked for if the host has it.
 func unixSocket(path, group string) (net.Listener, error) {
