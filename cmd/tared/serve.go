@@ -73,6 +73,11 @@ func serve(ctx context.Context, cfg *config.Config, args []string, reload <-chan
 	for i := range doors {
 		doors[i].open(base, e.services, failed)
 	}
+	if cfg.MetricsAddr != "" {
+		if err := serveMetrics(base, cfg.MetricsAddr, e); err != nil {
+			slog.Error("the engine runs without metrics", "error", err)
+		}
+	}
 	slog.Info("the engine is ready", "version", version, "data-root", cfg.DataRoot, "instance", cfg.Instance())
 	for running := true; running; {
 		select {

@@ -26,6 +26,7 @@ type Config struct {
 	Hosts    []string
 	// LimitedHosts are further sockets, each with the file that says what may be done on it.
 	LimitedHosts map[string]string
+	MetricsAddr  string // HOST:PORT of /metrics; "": none
 	PidFile      string
 	Group        string // owner of unix sockets
 	Debug        bool

@@ -64,7 +64,7 @@ func TestRefusals(t *testing.T) {
 		{"wrong type", `{"debug": "yes"}`, nil, "directive debug: yes is neither true nor false"},
 		{"unknown flag", `{}`, []string{"--nonsense"}, "unknown flag: --nonsense"},
 		{"argument", `{}`, []string{"serve"}, "unexpected argument: serve"},
-		{"fd host", `{}`, []string{"-H", "fd://"}, "socket activation is not supported"},
+		{"npipe host", `{}`, []string{"-H", "npipe://x"}, "unsupported protocol"},
 		{"bad host", `{}`, []string{"-H", "ftp://x"}, `unsupported protocol "ftp"`},
 		{"bad label", `{}`, []string{"--label", "x"}, "bad attribute format: x"},
 		{"bad driver", `{}`, []string{"--log-driver", "syslog"}, `"syslog" is not one of json-file, local, none`},

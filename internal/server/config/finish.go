@@ -41,6 +41,11 @@ func (c *Config) finish() error {
 			return fmt.Errorf("limited host %s=%s: want unix:///PATH=/POLICY/FILE", h, policy)
 		}
 	}
+	if c.MetricsAddr != "" {
+		if _, _, err := net.SplitHostPort(c.MetricsAddr); err != nil {
+			return fmt.Errorf("invalid value for metrics-addr: %w", err)
+		}
+	}
 	for _, l := range c.Labels {
 		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {
 			return fmt.Errorf("bad attribute format: %s", l)
@@ -114,8 +119,8 @@ func parseHost(h string) (string, error) {
 			port = "2375"
 		}
 		return "tcp://" + net.JoinHostPort(host, port), nil
-	case "fd":
-		return "", fmt.Errorf("invalid bind address (%s): socket activation is not supported: use unix:// or tcp://", h)
+	case "fd": // sockets that the service manager opened: all of them, or one by its number or name
+		return "fd://" + strings.TrimPrefix(rest, "*"), nil
 	}
 	return "", fmt.Errorf("invalid bind address (%s): unsupported protocol %q", h, scheme)
 }

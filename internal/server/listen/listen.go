@@ -1,5 +1,5 @@
 // Package listen opens the sockets that the engine serves: unix sockets for the
-// host's users, TCP with or without TLS.
+// host's users, TCP with or without TLS, and takes over those that systemd opened.
 package listen
 
 import (
@@ -29,7 +29,17 @@ func All(c *config.Config) (listeners []net.Listener, warnings []string, err err
 			}
 		}
 	}()
+	var activated given
+	defer activated.close()
 	for _, h := range c.Hosts {
+		if name, ok := strings.CutPrefix(h, "fd://"); ok {
+			ls, err := activated.take(c, name)
+			listeners = append(listeners, ls...)
+			if err != nil {
+				return listeners, nil, err
+			}
+			continue
+		}
 		l, warning, err := one(c, h)
 		if err != nil {
 			return listeners, nil, err

@@ -8,12 +8,15 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -154,5 +157,54 @@ func TestTLS(t *testing.T) {
 	}
 	if err := get(pair); err != nil {
 		t.Errorf("a client with a certificate: %v", err)
+	}
+}
+
+// helperEnv makes the test program a service that systemd started.
+const helperEnv = "TARE_LISTEN_TEST"
+
+func TestActivation(t *testing.T) {
+	if hosts := os.Getenv(helperEnv); hosts != "" {
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		ls, _, err := All(&config.Config{Hosts: strings.Fields(hosts)})
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(0)
+		}
+		for _, l := range ls {
+			fmt.Println(l.Addr())
+		}
+		os.Exit(0)
+	}
+	dir := t.TempDir()
+	var files []*os.File
+	for _, name := range []string{"a", "b"} {
+		l, err := net.Listen("unix", filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		f, err := l.(*net.UnixListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	for hosts, want := range map[string]string{
+		"fd://":                          dir + "/a\n" + dir + "/b\n",
+		"fd://second":                    dir + "/b\n",
+		"fd://3":                         dir + "/a\n",
+		"fd://second fd://first":         dir + "/b\n" + dir + "/a\n",
+		"fd://nope":                      "error: cannot listen on fd://nope: the service manager gave this program no such socket",
+		"fd:// unix://" + dir + "/third": dir + "/a\n" + dir + "/b\n" + dir + "/third\n",
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=TestActivation")
+		cmd.Env = append(os.Environ(), helperEnv+"="+hosts, "LISTEN_FDS=2", "LISTEN_FDNAMES=first:second")
+		cmd.ExtraFiles = files
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), want) {
+			t.Errorf("%s: %s %v, want %s", hosts, out, err, want)
+		}
 	}
 }
