@@ -20,11 +20,12 @@ import (
 type catalog struct {
 	dir   string // DATA_ROOT/images
 	parts parts
+	moves moves
 	state atomic.Pointer[state]
 }
 
 func openCatalog(dir string, p parts) (*catalog, error) {
-	c := &catalog{dir: dir, parts: p}
+	c := &catalog{dir: dir, parts: p, moves: moves{filepath.Join(dir, movesFile)}}
 	return c, c.load()
 }
 
@@ -44,13 +45,21 @@ func (c *catalog) load() error {
 	}
 	next := newState()
 	for _, e := range entries {
+		if e.subject != "" {
+			next.referrers[e.subject] = append(next.referrers[e.subject], e.target)
+		}
+	}
+	for _, e := range entries {
+		if e.subject != "" {
+			continue
+		}
 		if err := c.restore(next, e); err != nil {
 			slog.Warn("image dropped", "name", e.name, "digest", e.target.Digest, "error", err)
 		}
 	}
 	c.derive(next)
 	c.state.Store(next)
-	return nil
+	return c.moves.catchUp(next)
 }
 
 func (c *catalog) restore(next *state, e entry) error {
@@ -58,6 +67,7 @@ func (c *catalog) restore(next *state, e entry) error {
 	if err != nil {
 		return err
 	}
+	r.attached = c.parts.attached(r, next.referrers)
 	if err := c.parts.mend(r); err != nil {
 		return err
 	}
@@ -86,7 +96,11 @@ func (c *catalog) update(f func(*state) error) error {
 	if err := c.writeIndex(next); err != nil {
 		return err
 	}
+	old := c.now()
 	c.state.Store(next)
+	if err := c.moves.add(between(old, next, time.Now())); err != nil {
+		slog.Warn("cannot record how names moved; the next start does", "error", err)
+	}
 	return nil
 }
 
@@ -161,6 +175,12 @@ func (c *catalog) writeIndex(st *state) error {
 	for _, k := range slices.SortedFunc(maps.Keys(st.roots), compareKeys) {
 		if !named[k] {
 			add(st.roots[k], "", st.roots[k].since)
+		}
+	}
+	for _, subject := range slices.Sorted(maps.Keys(st.referrers)) {
+		for _, d := range st.referrers[subject] {
+			d.Annotations = map[string]string{annotationSubject: subject.String()}
+			idx.Manifests = append(idx.Manifests, d)
 		}
 	}
 	return files.WriteJSON(filepath.Join(c.dir, ocispec.ImageIndexFile), idx, files.Synced)

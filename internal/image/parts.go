@@ -59,7 +59,7 @@ func (p parts) resolve(target ocispec.Descriptor, chosen digest.Digest) (*root, 
 	if manifest.MediaType != ocispec.MediaTypeImageManifest && manifest.MediaType != dockerManifest {
 		return nil, fault.Invalid("manifest %s has media type %q, which is not an image's", manifest.Digest, manifest.MediaType)
 	}
-	r.image, r.layers, r.config = m.Config.Digest, m.Layers, &Config{}
+	r.image, r.layers, r.config, r.conf = m.Config.Digest, m.Layers, &Config{}, m.Config
 	if err := p.readJSON(m.Config.Digest, r.config); err != nil {
 		return nil, err
 	}

@@ -209,6 +209,7 @@ func (s *Store) put(d ocispec.Descriptor, name func(*state, *root) error) (*Imag
 			return nil, err
 		}
 	}
+	r.attached = s.parts.attached(r, s.catalog.now().referrers)
 	err = s.catalog.update(func(next *state) error {
 		if old, ok := next.roots[r.key()]; ok {
 			r.since = old.since

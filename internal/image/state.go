@@ -18,6 +18,9 @@ import (
 type state struct {
 	roots map[rootKey]*root
 	names map[string]name // by full name
+	// referrers are manifests that say something of another one (distribution-spec 1.1): signatures, statements, bills of materials; by the digest of
+	// what they are about. They stay as long as that is an image's target or manifest.
+	referrers map[digest.Digest][]ocispec.Descriptor
 
 	// derived
 	images map[digest.Digest]*Image
@@ -34,6 +37,8 @@ type root struct {
 	image    digest.Digest
 	config   *Config
 	layers   []ocispec.Descriptor // as the manifest has them
+	conf     ocispec.Descriptor   // of the config
+	attached []ocispec.Descriptor // attestations and referrers: their manifests, each with its blobs after it
 	removed  bool                 // by force; kept for those who hold the image
 	since    time.Time
 }
@@ -45,6 +50,9 @@ func (r *root) blobs() []digest.Digest {
 	all := []digest.Digest{r.target.Digest, r.manifest.Digest, r.image}
 	for _, l := range r.layers {
 		all = append(all, l.Digest)
+	}
+	for _, a := range r.attached {
+		all = append(all, a.Digest)
 	}
 	return all
 }
@@ -59,11 +67,11 @@ type name struct {
 func (n name) tag() bool { _, ok := n.ref.(reference.Tagged); return ok }
 
 func newState() *state {
-	return &state{roots: map[rootKey]*root{}, names: map[string]name{}}
+	return &state{roots: map[rootKey]*root{}, names: map[string]name{}, referrers: map[digest.Digest][]ocispec.Descriptor{}}
 }
 
 func (st *state) clone() *state {
-	return &state{roots: maps.Clone(st.roots), names: maps.Clone(st.names)}
+	return &state{roots: maps.Clone(st.roots), names: maps.Clone(st.names), referrers: maps.Clone(st.referrers)}
 }
 
 // tidy drops roots that nothing needs: an image keeps those with names, or if it has none, the newest one.
@@ -84,6 +92,15 @@ func (st *state) tidy() {
 			delete(st.roots, k)
 		}
 	}
+	about := map[digest.Digest]bool{}
+	for k := range st.roots {
+		about[k.target], about[k.manifest] = true, true
+	}
+	for d := range st.referrers {
+		if !about[d] {
+			delete(st.referrers, d)
+		}
+	}
 }
 
 func compareKeys(a, b rootKey) int {
@@ -98,6 +115,7 @@ const (
 	annotationManifest = "tare.manifest" // the chosen manifest of an index
 	annotationSince    = "tare.since"    // when the name was set, or the image came
 	annotationRemoved  = "tare.removed"  // removed by force, kept for holders
+	annotationSubject  = "tare.subject"  // what a referrer is about
 )
 
 // entry is a line of index.json.
@@ -107,6 +125,7 @@ type entry struct {
 	name     string        // full, "" for none
 	since    time.Time
 	removed  bool
+	subject  digest.Digest // "" for what is no referrer
 }
 
 func readIndex(path string) ([]entry, error) {
@@ -125,6 +144,7 @@ func readIndex(path string) ([]entry, error) {
 			manifest: digest.Digest(d.Annotations[annotationManifest]),
 			name:     d.Annotations[ocispec.AnnotationRefName],
 			removed:  d.Annotations[annotationRemoved] != "",
+			subject:  digest.Digest(d.Annotations[annotationSubject]),
 		}
 		e.since, _ = time.Parse(time.RFC3339Nano, d.Annotations[annotationSince])
 		all = append(all, e)

@@ -110,6 +110,9 @@ func (s *Store) check(name string) error {
 	return s.marks.Clear(name)
 }
 
+// Verify reads a blob to its end and checks its digest: NotFound if it is missing, Internal if it is damaged.
+func (s *Store) Verify(d digest.Digest) error { return s.verify(d) }
+
 func (s *Store) verify(d digest.Digest) error {
 	f, err := s.Reader(d)
 	if err != nil {

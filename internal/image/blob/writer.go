@@ -24,6 +24,7 @@ type Writer struct {
 	offset int64
 	spread *Spread // nil while bytes come in order
 	hash   digest.Digester
+	over   bool  // Commit replaces a blob that is there
 	broken error // a failed write: what the file holds is not what was hashed
 }
 
@@ -163,6 +164,12 @@ func (w *Writer) Commit(size int64) (digest.Digest, error) {
 	return got, nil
 }
 
+// CommitOver is Commit for a blob whose stored form is damaged: it is replaced.
+func (w *Writer) CommitOver(size int64) (digest.Digest, error) {
+	w.over = true
+	return w.Commit(size)
+}
+
 func name(want, got digest.Digest) digest.Digest {
 	if want != "" {
 		return want
@@ -173,7 +180,7 @@ func name(want, got digest.Digest) digest.Digest {
 func (w *Writer) publish(d digest.Digest) error {
 	path := w.store.Path(d)
 	w.store.refresh(d)
-	if _, err := os.Stat(path); err == nil {
+	if _, err := os.Stat(path); err == nil && !w.over {
 		w.drop()
 		return nil
 	}

@@ -43,9 +43,19 @@ func (s *Store) Unpack(ctx context.Context, tar io.Reader, want digest.Digest) (
 }
 
 func (s *Store) unpack(ctx context.Context, tar io.Reader, want digest.Digest, tmp string) (Layer, error) {
-	root, err := makeRoot(tmp)
+	r, err := s.fill(ctx, tar, want, tmp)
 	if err != nil {
 		return Layer{}, err
+	}
+	trace.Step(ctx, "image", "verify", "layer", r.DiffID.String())
+	return s.publish(tmp, r)
+}
+
+// fill makes the tree tmp/fs, verified.
+func (s *Store) fill(ctx context.Context, tar io.Reader, want digest.Digest, tmp string) (record, error) {
+	root, err := makeRoot(tmp)
+	if err != nil {
+		return record{}, err
 	}
 	defer root.Close()
 	h := sha256.New()
@@ -53,17 +63,16 @@ func (s *Store) unpack(ctx context.Context, tar io.Reader, want digest.Digest, t
 	defer p.Close()
 	x, err := Extract(ctx, root, "", p, ExtractOptions{Layer: true})
 	if err != nil {
-		return Layer{}, err
+		return record{}, err
 	}
 	if err := p.drain(); err != nil {
-		return Layer{}, err
+		return record{}, err
 	}
 	got := digest.NewDigest(digest.SHA256, h)
 	if want != "" && got != want {
-		return Layer{}, fault.Invalid("content has diffID %s", got)
+		return record{}, fault.Invalid("content has diffID %s", got)
 	}
-	trace.Step(ctx, "image", "verify", "layer", got.String())
-	return s.publish(tmp, record{Layer: Layer{DiffID: got, Size: x.Bytes}, Implied: x.Implied})
+	return record{Layer: Layer{DiffID: got, Size: x.Bytes}, Implied: x.Implied}, nil
 }
 
 // makeRoot makes tmp/fs as a layer's root, 0755.

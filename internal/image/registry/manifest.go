@@ -148,6 +148,11 @@ func (r *Repository) HasManifest(ctx context.Context, tagOrDigest string) (diges
 
 // PutManifest stores a manifest under a tag or its digest.
 func (r *Repository) PutManifest(ctx context.Context, tagOrDigest, mediaType string, data []byte) error {
+	_, err := r.putManifest(ctx, tagOrDigest, mediaType, data)
+	return err
+}
+
+func (r *Repository) putManifest(ctx context.Context, tagOrDigest, mediaType string, data []byte) (http.Header, error) {
 	rs, err := r.do(ctx, request{
 		method: http.MethodPut, path: "manifests/" + tagOrDigest, write: true,
 		header: http.Header{"Content-Type": {mediaType}},
@@ -155,14 +160,14 @@ func (r *Repository) PutManifest(ctx context.Context, tagOrDigest, mediaType str
 		length: int64(len(data)),
 	})
 	if err != nil {
-		return pushError(r.name, err)
+		return nil, pushError(r.name, err)
 	}
 	drain(rs)
 	want := digest.FromBytes(data)
 	if got := rs.Header.Get("Docker-Content-Digest"); got != "" && got != want.String() {
-		return fault.Internal("registry %s stored the manifest as %s, it is %s", reference.Domain(r.name), got, want)
+		return nil, fault.Internal("registry %s stored the manifest as %s, it is %s", reference.Domain(r.name), got, want)
 	}
-	return nil
+	return rs.Header, nil
 }
 
 // ref is the name with a tag or digest, for messages.

@@ -89,6 +89,7 @@ type request struct {
 	query  url.Values
 	header http.Header
 	write  bool                          // only the registry itself may answer
+	soft   bool                          // a mirror that lacks it is asked for other things again
 	byTag  bool                          // the answer depends on what a tag stands for
 	once   bool                          // the caller repeats, if it wants
 	body   func() (io.ReadCloser, error) // nil for none; called for each try
@@ -140,7 +141,9 @@ func (r *Repository) attempt(ctx context.Context, rq request) (*http.Response, e
 			return nil, ctx.Err()
 		}
 		if e.mirror && i < len(endpoints)-1 {
-			r.drop(e)
+			if !rq.soft {
+				r.drop(e)
+			}
 			continue
 		}
 		r.mu.Lock()

@@ -177,7 +177,7 @@ func (a *arrival) download(ctx context.Context, w *blob.Writer) (err error) {
 	var unpacked chan error
 	q := newQueue(ctx)
 	blobArm, layerArm := trace.Beside(ctx), trace.Beside(ctx)
-	if l, err = a.s.store.Layers.Get(want); err == nil {
+	if l, err = a.s.store.Layers.Claim(want); err == nil {
 		q.abandon() // only the blob is missing
 	} else {
 		unpacked = make(chan error, 1)

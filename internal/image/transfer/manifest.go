@@ -77,12 +77,20 @@ func parseAny(data []byte, d ocispec.Descriptor) (*document, error) {
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fault.Invalid("cannot read manifest %s: %w", d.Digest, err)
 	}
-	for _, part := range append(doc.Layers, doc.Config) {
+	for _, part := range doc.parts() {
 		if err := sound(part); err != nil {
 			return nil, err
 		}
 	}
 	return &doc, nil
+}
+
+// parts are a manifest's blobs; some kinds have no config.
+func (d *document) parts() []ocispec.Descriptor {
+	if d.Config.Digest == "" {
+		return d.Layers
+	}
+	return append(d.Layers[:len(d.Layers):len(d.Layers)], d.Config)
 }
 
 // sound checks what paths and buffers are made from.

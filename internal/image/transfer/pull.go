@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -49,6 +51,9 @@ func (s *Service) Pull(ctx context.Context, req PullRequest, p progress.Sink) (*
 	}
 	var img *image.Image
 	for _, tag := range tags {
+		if registry.IsReferrersTag(tag) {
+			continue
+		}
 		ref, err := reference.WithTag(repo.Name(), tag)
 		if err != nil {
 			return nil, fault.Invalid("registry lists a tag that is none: %q", tag)
@@ -75,6 +80,7 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 	defer done()
 	j := &job{s: s, repo: repo, ref: ref, sink: p}
 	if err := j.fetch(ctx, data, target, platform); err != nil {
+		j.stop()
 		done()
 		return nil, j.discard(err)
 	}
@@ -86,6 +92,13 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 	if err != nil {
 		done()
 		return nil, j.discard(err)
+	}
+	for _, a := range j.said(ctx) {
+		if a.referrer {
+			if err := s.store.Attach(a.subject, a.manifest); err != nil {
+				slog.Warn("what is said of an image is not kept", "image", reference.FamiliarString(ref), "error", err)
+			}
+		}
 	}
 	p.Status("", "Digest: "+target.Digest.String())
 	status := "Downloaded newer image for "
@@ -106,8 +119,10 @@ type job struct {
 	sink   progress.Sink
 	doc    *document
 	config image.Config
-	made   []digest.Digest // blobs that were not there before
-	layers []digest.Digest // diffIDs that were not there before
+	about  chan []attachment  // what is said about the image, once
+	made   []digest.Digest    // blobs that were not there before
+	end    context.CancelFunc // of that search
+	layers []digest.Digest    // diffIDs that were not there before
 }
 
 // fetch brings everything that target needs on the platform into the store.
@@ -120,7 +135,9 @@ func (j *job) fetch(ctx context.Context, data []byte, target ocispec.Descriptor,
 	if err != nil {
 		return err
 	}
+	var index *document
 	if isIndex(target.MediaType) {
+		index = doc
 		want := host()
 		if platform != nil {
 			want = *platform
@@ -139,7 +156,36 @@ func (j *job) fetch(ctx context.Context, data []byte, target ocispec.Descriptor,
 		}
 	}
 	j.doc = doc
+	j.about = make(chan []attachment, 1)
+	ctx, j.end = context.WithCancel(ctx)
+	go func() {
+		side := &job{s: j.s, repo: j.repo, ref: j.ref}
+		j.about <- side.attached(ctx, target, index, manifest)
+	}()
 	return j.parts(ctx, platform)
+}
+
+// said waits, not for long, for what came about the image. It ends the search.
+func (j *job) said(ctx context.Context) []attachment {
+	defer j.end()
+	t := time.NewTimer(attachedWait)
+	defer t.Stop()
+	select {
+	case all := <-j.about:
+		return all
+	case <-t.C:
+		slog.Warn("what is said of an image did not come in time", "image", j.ref)
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// stop ends the search, and waits for its end: nothing comes any more then.
+func (j *job) stop() {
+	if j.end != nil {
+		j.end()
+		<-j.about
+	}
 }
 
 // manifest gets the chosen entry of an index, from the store if it is there.

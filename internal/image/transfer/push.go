@@ -130,6 +130,9 @@ func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, platform
 			return err
 		}
 	}
+	if err := o.said(ctx, img, plan); err != nil {
+		return err
+	}
 	top := plan.top
 	o.sink.Status("", fmt.Sprintf("%s: digest: %s size: %d", ref.Tag(), top.Digest, top.Size))
 	if note != nil {
@@ -140,6 +143,31 @@ func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, platform
 		o.remember(img, ref)
 	}
 	o.s.publish("push", ref, img.Config.Config.Labels)
+	return nil
+}
+
+// said sends the manifests that refer to what was sent.
+func (o *outgoing) said(ctx context.Context, img *image.Image, plan *parts) error {
+	for _, a := range o.s.store.Attached(img) {
+		sent := slices.ContainsFunc(plan.manifests, func(m ocispec.Descriptor) bool { return m.Digest == a.Subject })
+		if !a.Referrer || !sent {
+			continue
+		}
+		var blobs []part
+		for _, b := range a.Blobs {
+			blobs = append(blobs, part{b, false})
+		}
+		if err := o.blobs(ctx, blobs); err != nil {
+			return err
+		}
+		data, err := o.s.store.Blobs.Bytes(a.Manifest.Digest)
+		if err != nil {
+			return err
+		}
+		if err := o.repo.PutReferrer(ctx, a.Subject, a.Manifest, data); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -218,16 +246,12 @@ func (o *outgoing) add(p *parts, m ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range doc.Layers {
+	for _, l := range doc.parts() {
 		if err := o.have(l); err != nil {
 			return err
 		}
-		p.blobs = append(p.blobs, part{l, true})
+		p.blobs = append(p.blobs, part{l, l.Digest != doc.Config.Digest})
 	}
-	if err := o.have(doc.Config); err != nil {
-		return err
-	}
-	p.blobs = append(p.blobs, part{doc.Config, false})
 	p.manifests = append(p.manifests, m)
 	return nil
 }

@@ -78,11 +78,14 @@ func (s *source) read(p []byte) (n int, absorbed bool, err error) {
 			end, ok := s.crew.claimAt(block)
 			if !ok {
 				s.disconnect()
+				began := time.Now()
 				select {
 				case <-s.crew.wake:
 				case <-s.ctx.Done():
 					return 0, false, context.Cause(s.ctx)
 				}
+				s.waited += time.Since(began)
+				s.look()
 				continue
 			}
 			s.mine = end

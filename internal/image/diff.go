@@ -1,0 +1,20 @@
+package image
+
+import (
+	"context"
+
+	"tare/internal/image/layer"
+)
+
+// Diff compares the files of two images: what b has and a has not, what is gone, and what is another file; sorted by path.
+func (s *Store) Diff(ctx context.Context, a, b *Image) ([]layer.Difference, error) {
+	from, err := s.Lower(a)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.Lower(b)
+	if err != nil {
+		return nil, err
+	}
+	return layer.Diff(ctx, from, to)
+}
