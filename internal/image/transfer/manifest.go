@@ -103,3 +103,8 @@ func sound(d ocispec.Descriptor) error {
 	}
 	return nil
 }
+
+// isManifest tells manifests and indexes from blobs.
+func isManifest(mediaType string) bool {
+	return isIndex(mediaType) || mediaType == ocispec.MediaTypeImageManifest || mediaType == registry.DockerManifest
+}

@@ -38,6 +38,7 @@ const (
 	Status    Kind = "status"    // the answer is Code, with Retry-After of Wait (rounded up to seconds) if Wait is not 0
 	Moved     Kind = "moved"     // the answer is a redirect to To
 	NoRanges  Kind = "noranges"  // Range is not passed on
+	Silent    Kind = "silent"    // the answer lacks the header To
 )
 
 // Fault is one thing that goes wrong.
@@ -223,6 +224,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, rs *http.Response, f Fault) {
 	length := rs.ContentLength
 	switch f.Kind {
+	case Silent:
+		w.Header().Del(f.To)
 	case Truncate:
 		length = min(length, f.After)
 	case Longer:
