@@ -4,7 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"os"
 	"time"
+
+	"tare/internal/hub/audit"
 )
 
 func blobUnknown(arg string) *refusal {
@@ -12,43 +15,61 @@ func blobUnknown(arg string) *refusal {
 }
 
 // getBlob serves GET and HEAD, with ranges, from the file.
-func (h *Hub) getBlob(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	d, err := parseDigest(arg)
+func (c *call) getBlob() error {
+	d, err := parseDigest(c.arg)
 	if err != nil {
 		return err
 	}
-	if !exists(h.blobLink(name, d)) {
-		return blobUnknown(arg)
+	if !exists(c.blobLink(c.name, d)) {
+		if k := c.cacheOf(c.name); k != nil {
+			return c.fetchBlob(k, d)
+		}
+		return blobUnknown(c.arg)
 	}
-	f, err := h.blobs.Reader(d)
+	if c.r.Method == http.MethodHead {
+		c.pins.pin(c.name, d, c.client())
+	}
+	f, err := c.blobs.Reader(d)
 	if err != nil {
-		return blobUnknown(arg)
+		return blobUnknown(c.arg)
 	}
 	defer f.Close()
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Docker-Content-Digest", d.String())
-	w.Header().Set("ETag", `"`+d.String()+`"`)
-	w.Header().Set("Cache-Control", "max-age=31536000")
-	http.ServeContent(w, r, "", time.Time{}, f)
+	return c.serveBlob(f, d.String())
+}
+
+func (c *call) serveBlob(f *os.File, d string) error {
+	h := c.w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Docker-Content-Digest", d)
+	h.Set("ETag", `"`+d+`"`)
+	h.Set("Cache-Control", "max-age=31536000")
+	http.ServeContent(c.w, c.r, "", time.Time{}, f)
+	if c.r.Method == http.MethodGet && c.w.code() < 300 {
+		c.happened(audit.Entry{Action: "pull", Object: "blob", Digest: d, Bytes: c.w.bytes}, "")
+	}
 	return nil
 }
 
 // deleteBlob takes a blob out of a repository, and off the disk if no other has it.
-func (h *Hub) deleteBlob(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	d, err := parseDigest(arg)
+func (c *call) deleteBlob() error {
+	d, err := parseDigest(c.arg)
 	if err != nil {
 		return err
 	}
-	h.links.Lock()
-	defer h.links.Unlock()
-	if err := unlink(h.blobLink(name, d)); errors.Is(err, fs.ErrNotExist) {
-		return blobUnknown(arg)
+	c.links.Lock()
+	defer c.links.Unlock()
+	if err := c.unlink(c.blobLink(c.name, d)); errors.Is(err, fs.ErrNotExist) {
+		return blobUnknown(c.arg)
 	} else if err != nil {
 		return err
 	}
-	if err := h.dropUnlinked(d); err != nil {
+	c.index.remove(d, c.name, false)
+	freed, err := c.dropUnlinked(d)
+	if err != nil {
 		return err
 	}
-	w.WriteHeader(http.StatusAccepted)
+	c.meters.freed.Add(freed)
+	c.w.WriteHeader(http.StatusAccepted)
+	c.happened(audit.Entry{Action: "delete", Object: "blob", Digest: d.String()}, "")
 	return nil
 }

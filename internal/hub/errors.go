@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,35 +26,60 @@ func refuse(status int, code, format string, args ...any) *refusal {
 	return &refusal{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
-func unsupported(r *http.Request) *refusal {
-	return refuse(http.StatusMethodNotAllowed, "UNSUPPORTED", "%s is not possible for %s", r.Method, r.URL.Path)
+func (c *call) unsupported() *refusal {
+	return refuse(http.StatusMethodNotAllowed, "UNSUPPORTED", "%s is not possible for %s", c.r.Method, c.r.URL.Path)
 }
 
+// tooMany asks to come again after wait.
+func (c *call) tooMany(wait time.Duration, format string, args ...any) *refusal {
+	c.w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+	return refuse(http.StatusTooManyRequests, "TOOMANYREQUESTS", format, args...)
+}
+
+var errNoSpace = refuse(http.StatusInsufficientStorage, "UNKNOWN", "no space left on the registry's disk")
+
 // fail answers with err; what is not a refusal is this server's own trouble, logged in full.
-func (h *Hub) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (c *call) fail(err error) {
 	var f *refusal
-	if !errors.As(err, &f) {
-		h.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	switch {
+	case errors.As(err, &f):
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		f = errNoSpace
+		c.log.Error("no space left", "method", c.r.Method, "path", c.r.URL.Path, "error", err)
+	case c.r.Context().Err() != nil:
+		f = refuse(499, "UNKNOWN", "the client went away")
+	case errdefs.IsUnavailable(err):
+		f = refuse(http.StatusBadGateway, "UNKNOWN", "%v", err)
+		c.log.Warn("upstream failed", "path", c.r.URL.Path, "error", err)
+	default:
+		c.log.Error("request failed", "method", c.r.Method, "path", c.r.URL.Path, "error", err)
 		f = refuse(http.StatusInternalServerError, "UNKNOWN", "the registry failed: see its log")
-		if errors.Is(err, unix.ENOSPC) {
-			f = refuse(http.StatusInsufficientStorage, "UNKNOWN", "no space left on the registry's disk")
-		}
 	}
-	writeJSON(w, f.status, map[string]any{"errors": []any{
+	if c.w.status != 0 { // too late: the client has to see that it is not whole
+		panic(http.ErrAbortHandler)
+	}
+	if f.status == http.StatusUnauthorized || f.status == http.StatusForbidden || f.status == http.StatusTooManyRequests || f.status == http.StatusConflict {
+		c.recordRefusal(f)
+	}
+	h := c.w.Header()
+	for _, name := range []string{"Content-Type", "Content-Length", "Docker-Content-Digest", "Etag", "Cache-Control"} {
+		h.Del(name)
+	}
+	writeJSON(c.w, f.status, map[string]any{"errors": []any{
 		map[string]any{"code": f.code, "message": f.message, "detail": f.detail},
 	}})
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return err
 	}
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/json")
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	w.WriteHeader(status)
 	w.Write(data)
+	return nil
 }

@@ -21,8 +21,8 @@ import (
 	"tare/internal/test/images"
 )
 
-// registry is a hub behind a real connection.
-type registry struct {
+// server is a hub behind a real connection.
+type server struct {
 	t    *testing.T
 	root string
 	hub  *Hub
@@ -30,15 +30,15 @@ type registry struct {
 	url  string
 }
 
-func start(t *testing.T) *registry {
+func start(t *testing.T) *server {
 	t.Helper()
-	r := &registry{t: t, root: t.TempDir()}
+	r := &server{t: t, root: t.TempDir()}
 	r.open()
 	t.Cleanup(func() { r.close() })
 	return r
 }
 
-func (r *registry) open() {
+func (r *server) open() {
 	r.t.Helper()
 	h, err := Open(r.root, nil)
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *registry) open() {
 	r.url = r.srv.URL
 }
 
-func (r *registry) close() {
+func (r *server) close() {
 	r.srv.CloseClientConnections()
 	r.srv.Close()
 	r.hub.Close()
@@ -60,7 +60,7 @@ type answer struct {
 }
 
 // call makes a request; headers are "Name: value".
-func (r *registry) call(method, path string, body []byte, headers ...string) answer {
+func (r *server) call(method, path string, body []byte, headers ...string) answer {
 	r.t.Helper()
 	if strings.HasPrefix(path, "/") {
 		path = r.url + path
@@ -111,7 +111,7 @@ func (a answer) header(t *testing.T, name, want string) answer {
 }
 
 // image pushes a small image and returns it.
-func (r *registry) image(name, tag string, o images.Options) *images.Image {
+func (r *server) image(name, tag string, o images.Options) *images.Image {
 	r.t.Helper()
 	img, err := images.Generate(o)
 	if err != nil {
@@ -123,7 +123,7 @@ func (r *registry) image(name, tag string, o images.Options) *images.Image {
 	return img
 }
 
-func (r *registry) begin(name string) string {
+func (r *server) begin(name string) string {
 	r.t.Helper()
 	a := r.call("POST", "/v2/"+name+"/blobs/uploads/", nil).want(r.t, 202)
 	if a.Header.Get("Location") == "" {
@@ -171,8 +171,6 @@ func TestIsolation_ABlobIsReadableOnlyWhereItWasPushed(t *testing.T) {
 	// A manifest is no way around it.
 	r.call("PUT", "/v2/public/y/manifests/steal", img.Blobs[img.Manifest.Digest],
 		"Content-Type: "+img.Manifest.MediaType).want(t, 400, "MANIFEST_BLOB_UNKNOWN")
-	// Neither is a mount that does not name the repository.
-	r.call("POST", "/v2/public/y/blobs/uploads/?mount="+l, nil).want(t, 202)
 	r.call("GET", "/v2/private/blobs/"+l, nil).want(t, 404, "BLOB_UNKNOWN")
 }
 
@@ -193,7 +191,7 @@ func TestEnd3_PullManifest(t *testing.T) {
 	r.call("GET", "/v2/a/b/manifests/two", nil).want(t, 404, "MANIFEST_UNKNOWN")
 	r.call("GET", "/v2/a/b/manifests/"+digest.FromString("x").String(), nil).want(t, 404, "MANIFEST_UNKNOWN")
 	r.call("GET", "/v2/none/manifests/"+img.Manifest.Digest.String(), nil).want(t, 404, "NAME_UNKNOWN")
-	r.call("GET", "/v2/a/b/manifests/-x", nil).want(t, 400, "TAG_INVALID")
+	r.call("GET", "/v2/a/b/manifests/-x", nil).want(t, 404, "MANIFEST_UNKNOWN")
 }
 
 func TestEnd4b_PostMonolithic(t *testing.T) {
@@ -241,7 +239,7 @@ func TestEnd5_Chunked(t *testing.T) {
 	r.call("GET", at, nil).want(t, 204).header(t, "Range", "0-3999").header(t, "Location", at)
 	r.call("PATCH", at, data[5000:], "Content-Range: 5000-9999").want(t, 416).header(t, "Range", "0-3999")
 	r.call("PATCH", at, data[:4000], "Content-Range: 0-3999").want(t, 416)
-	r.call("PATCH", at, data[4000:5000], "Content-Range: 4000-4001").want(t, 416)
+	r.call("PATCH", at, data[4000:5000], "Content-Range: 4000-4001").want(t, 400, "SIZE_INVALID")
 	r.call("PATCH", at, data[4000:5000], "Content-Range: what").want(t, 400, "BLOB_UPLOAD_INVALID")
 	r.call("PATCH", at, data[4000:6000], "Content-Range: 4000-5999").want(t, 202).header(t, "Range", "0-5999")
 	r.call("PATCH", at, data[6000:7000]).want(t, 202).header(t, "Range", "0-6999")
@@ -316,7 +314,7 @@ func TestEnd7_PushManifest(t *testing.T) {
 	r.call("PUT", "/v2/x/manifests/bad", []byte(bad), mt).want(t, 400, "DIGEST_INVALID")
 	missing := strings.Replace(string(data), img.Config.Digest.String(), digest.FromString("x").String(), 1)
 	r.call("PUT", "/v2/x/manifests/bad", []byte(missing), mt).want(t, 400, "MANIFEST_BLOB_UNKNOWN")
-	r.call("PUT", "/v2/x/manifests/big", bytes.Repeat([]byte(" "), maxManifest+1), mt).want(t, 413, "MANIFEST_INVALID")
+	r.call("PUT", "/v2/x/manifests/big", bytes.Repeat([]byte(" "), 4<<20+1), mt).want(t, 413, "MANIFEST_INVALID")
 	r.call("GET", "/v2/x/manifests/bad", nil).want(t, 404)
 	d, index, err := images.Index([]*images.Image{img})
 	if err != nil {
@@ -343,16 +341,16 @@ func TestEnd8_Tags(t *testing.T) {
 		return strings.Join(page.Tags, " ")
 	}
 	for path, want := range map[string]string{
-		"": "B a b c d", "?n=2": "B a", "?n=2&last=a": "b c", "?last=c": "d", "?n=0": "", "?n=9": "B a b c d", "?last=aa&n=1": "b",
+		"": "a B b c d", "?n=2": "a B", "?n=2&last=a": "B b", "?last=c": "d", "?n=0": "", "?n=9": "a B b c d", "?last=aa&n=1": "B",
 	} {
 		if got := list(r.call("GET", "/v2/x/tags/list"+path, nil).want(t, 200)); got != want {
 			t.Errorf("%q: %q, want %q", path, got, want)
 		}
 	}
-	a := r.call("GET", "/v2/x/tags/list?n=2", nil).header(t, "Link", `</v2/x/tags/list?last=a&n=2>; rel="next"`)
+	a := r.call("GET", "/v2/x/tags/list?n=2", nil).header(t, "Link", `</v2/x/tags/list?last=B&n=2>; rel="next"`)
 	r.call("GET", "/v2/x/tags/list?n=2&last=b", nil).header(t, "Link", "")
 	_ = a
-	r.call("GET", "/v2/x/tags/list?n=x", nil).want(t, 400, "PAGINATION_NUMBER_INVALID")
+	r.call("GET", "/v2/x/tags/list?n=x", nil).want(t, 400, "UNSUPPORTED")
 	r.call("GET", "/v2/none/tags/list", nil).want(t, 404, "NAME_UNKNOWN")
 	r.image("x/tags/list", "t", images.Options{})
 	r.call("GET", "/v2/x/tags/list/manifests/t", nil).want(t, 200)
@@ -408,7 +406,7 @@ func TestEnd12_Referrers(t *testing.T) {
 	r.call("POST", "/v2/x/blobs/uploads/?digest="+digest.FromString("{}").String(), []byte("{}")).want(t, 201)
 	m, _ := json.Marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "artifactType": "application/x.sbom",
-		"config":      ocispec.Descriptor{MediaType: emptyJSON, Digest: digest.FromString("{}"), Size: 2},
+		"config":      ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: digest.FromString("{}"), Size: 2},
 		"layers":      []ocispec.Descriptor{},
 		"subject":     img.Manifest,
 		"annotations": map[string]string{"k": "v"},
@@ -466,7 +464,7 @@ func TestOneHubPerRoot(t *testing.T) {
 }
 
 // noLeftovers fails if an upload or temporary file is left.
-func noLeftovers(t *testing.T, r *registry) {
+func noLeftovers(t *testing.T, r *server) {
 	t.Helper()
 	for _, pattern := range []string{"uploads/*", "ingest/.tmp*", "blobs/*/.tmp*"} {
 		if found, _ := filepath.Glob(filepath.Join(r.root, pattern)); len(found) > 0 {

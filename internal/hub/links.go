@@ -15,8 +15,14 @@ import (
 
 // shelf is the files of the registry: blobs, and the records that make repositories.
 type shelf struct {
-	root  string
-	blobs *blob.Store
+	root   string
+	blobs  *blob.Store
+	index  *index
+	memory *memory
+}
+
+func newShelf(root string) *shelf {
+	return &shelf{root: root, index: newIndex(), memory: &memory{}}
 }
 
 func (s *shelf) repository(name string) string {
@@ -29,6 +35,10 @@ func (s *shelf) blobLink(name string, d digest.Digest) string {
 
 func (s *shelf) manifestLink(name string, d digest.Digest) string {
 	return filepath.Join(s.repository(name), "_manifests", d.Algorithm().String(), d.Encoded())
+}
+
+func (s *shelf) upstreamLink(name string, d digest.Digest) string {
+	return filepath.Join(s.repository(name), "_upstream", d.Algorithm().String(), d.Encoded())
 }
 
 func (s *shelf) tagLink(name, tag string) string {
@@ -52,11 +62,49 @@ func (s *shelf) known(name string) bool {
 	return exists(filepath.Join(s.repository(name), "_manifests")) || exists(filepath.Join(s.repository(name), "_blobs"))
 }
 
-// writeLink writes a record durably, folders included.
-func writeLink(path string, data []byte) error {
+// load builds the index of what lies on the disk, and removes what a crash left.
+func (s *shelf) load() error {
+	return s.eachRepository(func(name string) error {
+		dir := s.repository(name)
+		for _, sub := range []string{"_blobs", "_manifests", "_upstream", "_referrers"} {
+			algs, err := os.ReadDir(filepath.Join(dir, sub))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			for _, alg := range algs {
+				within := filepath.Join(dir, sub, alg.Name())
+				if err := files.Sweep(within); err != nil {
+					return err
+				}
+				if sub != "_blobs" && sub != "_manifests" {
+					continue
+				}
+				entries, err := os.ReadDir(within)
+				if err != nil {
+					return err
+				}
+				for _, e := range entries {
+					if d, err := parseDigest(alg.Name() + ":" + e.Name()); err == nil {
+						s.index.add(d, name, sub == "_manifests")
+					}
+				}
+			}
+		}
+		return files.Sweep(filepath.Join(dir, "_tags"))
+	})
+}
+
+// readRecord reads a small file that only this registry changes.
+func (s *shelf) readRecord(path string) ([]byte, error) {
+	return s.memory.read(path, os.ReadFile)
+}
+
+// writeRecord writes a record durably, folders included.
+func (s *shelf) writeRecord(path string, data []byte) error {
 	if err := makeDirs(filepath.Dir(path)); err != nil {
 		return err
 	}
+	defer s.memory.forget(path)
 	return files.Write(path, data, 0o644, files.Synced)
 }
 
@@ -76,20 +124,34 @@ func makeDirs(dir string) error {
 }
 
 // unlink removes a record durably; a missing one is fs.ErrNotExist.
-func unlink(path string) error {
-	if err := os.Remove(path); err != nil {
+func (s *shelf) unlink(path string) error {
+	err := os.Remove(path)
+	s.memory.forget(path)
+	if err != nil {
 		return err
 	}
 	return files.SyncDir(filepath.Dir(path))
 }
 
-// linkBlob makes a stored blob part of a repository.
+// linkBlob makes a stored blob part of a repository. links is held.
 func (s *shelf) linkBlob(name string, d digest.Digest) error {
 	path := s.blobLink(name, d)
 	if exists(path) {
 		return nil
 	}
-	return writeLink(path, nil)
+	if err := makeDirs(filepath.Dir(path)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if err := files.SyncDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	s.index.add(d, name, false)
+	return nil
 }
 
 // hasBlob tells whether a blob is readable in a repository.
@@ -97,23 +159,17 @@ func (s *shelf) hasBlob(name string, d digest.Digest) bool {
 	return exists(s.blobLink(name, d)) && exists(s.blobs.Path(d))
 }
 
-// dropUnlinked removes a blob that no repository uses any more. links is held exclusively.
-func (s *shelf) dropUnlinked(d digest.Digest) error {
-	used := false
-	err := s.eachRepository(func(name string) error {
-		if exists(s.blobLink(name, d)) || exists(s.manifestLink(name, d)) {
-			used = true
-			return fs.SkipAll
-		}
-		return nil
-	})
-	if err != nil || used {
-		return err
+// dropUnlinked removes a blob that no repository uses any more, and tells its size. links is held exclusively.
+func (s *shelf) dropUnlinked(d digest.Digest) (freed int64, err error) {
+	if s.index.used(d) {
+		return 0, nil
 	}
-	return s.blobs.Remove(d)
+	freed = s.blobs.DiskOf(d)
+	s.memory.forget(s.blobs.Path(d))
+	return freed, s.blobs.Remove(d)
 }
 
-// eachRepository calls f for every repository in lexical order, until it returns fs.SkipAll.
+// eachRepository calls f for every repository, until it returns fs.SkipAll.
 func (s *shelf) eachRepository(f func(name string) error) error {
 	top := filepath.Join(s.root, "repositories")
 	return filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"mime"
@@ -12,22 +11,23 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"tare/internal/base/files"
+	"tare/internal/hub/access"
+	"tare/internal/hub/audit"
+	"tare/internal/hub/pattern"
 )
-
-// maxManifest is the longest manifest, in bytes (distribution-spec asks for at least 4 MiB).
-const maxManifest = 4 << 20
 
 // Docker's media types; those of the image-spec come from its package.
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	emptyJSON      = "application/vnd.oci.empty.v1+json"
 )
 
 // manifest is what the hub reads of manifests and indexes.
@@ -42,12 +42,42 @@ type manifest struct {
 	Annotations   map[string]string    `json:"annotations"`
 }
 
+// record is what _manifests has of a manifest.
+type record struct {
+	ocispec.Descriptor
+	Pushed time.Time `json:"pushed,omitzero"`
+}
+
+// blobs are the digests of config and layers.
+func (m *manifest) blobs() []digest.Digest {
+	var all []digest.Digest
+	if m.Config != nil {
+		all = append(all, m.Config.Digest)
+	}
+	for _, l := range m.Layers {
+		all = append(all, l.Digest)
+	}
+	return all
+}
+
 func invalid(format string, args ...any) *refusal {
 	return refuse(http.StatusBadRequest, "MANIFEST_INVALID", format, args...)
 }
 
 func manifestUnknown(arg string) *refusal {
 	return refuse(http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown: %s", arg)
+}
+
+// tagged is the digest that a tag stands for; fs.ErrNotExist if there is no such tag.
+func (s *shelf) tagged(name, tag string) (digest.Digest, error) {
+	if !tagPattern.MatchString(tag) {
+		return "", fs.ErrNotExist
+	}
+	data, err := s.readRecord(s.tagLink(name, tag))
+	if err != nil {
+		return "", err
+	}
+	return parseDigest(strings.TrimSpace(string(data)))
 }
 
 // resolve finds the digest of a tag or digest of a repository.
@@ -57,102 +87,189 @@ func (s *shelf) resolve(name, arg string) (digest.Digest, error) {
 		if err != nil {
 			return "", err
 		}
-		if !exists(s.manifestLink(name, d)) {
-			if !s.known(name) {
-				return "", refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository %s is unknown to this registry", name)
-			}
-			return "", manifestUnknown(arg)
+		if _, err := s.readRecord(s.manifestLink(name, d)); err != nil {
+			return "", s.missing(name, arg, err)
 		}
 		return d, nil
 	}
-	if !tagPattern.MatchString(arg) {
-		return "", refuse(http.StatusBadRequest, "TAG_INVALID", "invalid tag %q", arg)
-	}
-	data, err := os.ReadFile(s.tagLink(name, arg))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", manifestUnknown("tag " + arg)
-	}
+	d, err := s.tagged(name, arg)
 	if err != nil {
-		return "", err
+		return "", s.missing(name, arg, err)
 	}
-	return parseDigest(strings.TrimSpace(string(data)))
+	return d, nil
+}
+
+func (s *shelf) missing(name, arg string, err error) error {
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !s.known(name):
+		return refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository %s is unknown to this registry", name)
+	}
+	return manifestUnknown(arg)
+}
+
+// stored reads a manifest of a repository.
+func (s *shelf) stored(name string, d digest.Digest) (rec record, data []byte, err error) {
+	raw, err := s.readRecord(s.manifestLink(name, d))
+	if err != nil {
+		return rec, nil, err
+	}
+	if err := json.Unmarshal(raw, &rec); err != nil {
+		return rec, nil, err
+	}
+	data, err = s.memory.read(s.blobs.Path(d), func(string) ([]byte, error) { return s.blobs.Bytes(d) })
+	return rec, data, err
 }
 
 // getManifest serves GET and HEAD.
-func (h *Hub) getManifest(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	d, err := h.resolve(name, arg)
+func (c *call) getManifest() error {
+	if k := c.cacheOf(c.name); k != nil {
+		if err := c.refresh(k); err != nil {
+			return err
+		}
+	}
+	d, err := c.resolve(c.name, c.arg)
 	if err != nil {
 		return err
 	}
-	var desc ocispec.Descriptor
-	if err := files.ReadJSON(h.manifestLink(name, d), &desc); errors.Is(err, fs.ErrNotExist) {
-		return manifestUnknown(arg)
+	rec, data, err := c.stored(c.name, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return manifestUnknown(c.arg)
 	} else if err != nil {
 		return err
 	}
-	data, err := h.blobs.Bytes(d)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", desc.MediaType)
-	w.Header().Set("Docker-Content-Digest", d.String())
-	w.Header().Set("ETag", `"`+d.String()+`"`)
-	if strings.Trim(r.Header.Get("If-None-Match"), `"`) == d.String() {
-		w.WriteHeader(http.StatusNotModified)
+	h := c.w.Header()
+	h.Set("Content-Type", rec.MediaType)
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("ETag", `"`+d.String()+`"`)
+	if v := c.r.Header.Get("If-None-Match"); v != "" && strings.Contains(v, d.String()) {
+		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(data)))
-	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		w.Write(data)
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	c.w.WriteHeader(http.StatusOK)
+	if c.r.Method == http.MethodHead {
+		return nil
 	}
+	c.w.Write(data)
+	c.pulled(c.name, d)
+	e := audit.Entry{Action: "pull", Object: "manifest", Digest: d.String(), Bytes: int64(len(data))}
+	if !strings.Contains(c.arg, ":") {
+		e.Tag = c.arg
+	}
+	c.happened(e, rec.MediaType)
 	return nil
+}
+
+// pulled notes the time of a pull, to the hour.
+func (s *shelf) pulled(name string, d digest.Digest) {
+	path := s.manifestLink(name, d)
+	if !s.index.pulledNow(path) {
+		return
+	}
+	now := time.Now()
+	os.Chtimes(path, now, now)
 }
 
 // putManifest stores a manifest whose parts are all here. It answers when everything is on the disk; the tag
 // is set last.
-func (h *Hub) putManifest(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxManifest+1))
+func (c *call) putManifest() error {
+	if k := c.cacheOf(c.name); k != nil {
+		return k.readOnly(c.name)
+	}
+	if err := c.room(); err != nil {
+		return err
+	}
+	most := int64(c.config.Limits.Manifest)
+	tooLong := refuse(http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", "a manifest may have %d bytes", most)
+	if c.r.ContentLength > most {
+		return tooLong
+	}
+	data, err := io.ReadAll(io.LimitReader(c.r.Body, most+1))
 	if err != nil {
 		return invalid("the request broke off: %v", err)
 	}
-	if len(data) > maxManifest {
-		return refuse(http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", "a manifest may have %d bytes", maxManifest)
+	if int64(len(data)) > most {
+		return tooLong
 	}
-	d, tag := digest.FromBytes(data), arg
-	if strings.Contains(arg, ":") {
-		want, err := parseDigest(arg)
+	c.meters.received.Add(int64(len(data)))
+	d, tag := digest.FromBytes(data), c.arg
+	if strings.Contains(c.arg, ":") {
+		want, err := parseDigest(c.arg)
 		if err != nil {
 			return err
 		}
 		if d, tag = want.Algorithm().FromBytes(data), ""; d != want {
 			return refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest has digest %s, not %s", d, want)
 		}
-	} else if !tagPattern.MatchString(arg) {
-		return refuse(http.StatusBadRequest, "TAG_INVALID", "invalid tag %q", arg)
+	} else if !tagPattern.MatchString(tag) {
+		return invalid("invalid tag %q", tag)
 	}
-	m, err := parseManifest(data, r.Header.Get("Content-Type"))
+	m, err := parseManifest(data, c.r.Header.Get("Content-Type"))
 	if err != nil {
 		return err
 	}
-	h.links.RLock()
-	defer h.links.RUnlock()
-	if err := h.complete(name, m); err != nil {
+	c.links.RLock()
+	defer c.links.RUnlock()
+	if err := c.complete(c.name, m); err != nil {
 		return err
 	}
-	if err := h.storeManifest(name, d, m, data); err != nil {
+	if err := c.storeManifest(c.name, d, m, data); err != nil {
 		return err
 	}
 	if tag != "" {
-		if err := writeLink(h.tagLink(name, tag), []byte(d.String()+"\n")); err != nil {
+		if err := c.setTag(c.name, tag, d); err != nil {
 			return err
 		}
 	}
+	c.pins.settle(c.name, m.blobs(), c.client())
 	if m.Subject != nil {
-		w.Header().Set("OCI-Subject", m.Subject.Digest.String())
+		c.w.Header().Set("OCI-Subject", m.Subject.Digest.String())
 	}
-	created(w, "/v2/"+name+"/manifests/"+d.String(), d)
+	c.created("/v2/"+c.name+"/manifests/"+d.String(), d)
+	c.happened(audit.Entry{Action: "push", Object: "manifest", Digest: d.String(), Tag: tag, Bytes: int64(len(data))}, m.MediaType)
 	return nil
+}
+
+// immutable tells whether a tag never moves once it is set.
+func (h *Hub) immutable(name, tag string) bool {
+	for _, r := range h.config.Immutable {
+		if pattern.Any(r.Repositories, name) && pattern.Any(r.Tags, tag) && !pattern.Any(r.Except, tag) {
+			return true
+		}
+	}
+	return false
+}
+
+func immutableTag(name, tag string) *refusal {
+	return refuse(http.StatusConflict, "DENIED", "tag %s of %s is immutable: it can neither be moved nor removed; use another tag", tag, name)
+}
+
+// setTag makes a tag stand for a manifest. links is held.
+func (h *Hub) setTag(name, tag string, d digest.Digest) error {
+	path := h.tagLink(name, tag)
+	mu := &h.tags[stripe(path)]
+	mu.Lock()
+	defer mu.Unlock()
+	old, err := h.tagged(name, tag)
+	if err == nil && old == d {
+		now := time.Now()
+		return os.Chtimes(path, now, now)
+	}
+	if err == nil && h.immutable(name, tag) {
+		return immutableTag(name, tag)
+	}
+	h.index.markDirty(name)
+	return h.writeRecord(path, []byte(d.String()+"\n"))
+}
+
+func stripe(s string) int {
+	h := uint32(2166136261)
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return int(h % 64)
 }
 
 // parseManifest accepts Docker's schema 2 and the image-spec's manifests; MediaType is set in what it returns.
@@ -236,118 +353,112 @@ func (s *shelf) complete(name string, m *manifest) error {
 	return nil
 }
 
-// storeManifest writes the blob, then the link, then what refers to the subject.
-func (h *Hub) storeManifest(name string, d digest.Digest, m *manifest, data []byte) error {
-	path := h.blobs.Path(d)
+// storeManifest writes the blob, then what refers to the subject, then the record. links is held.
+func (s *shelf) storeManifest(name string, d digest.Digest, m *manifest, data []byte) error {
+	path := s.blobs.Path(d)
 	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, data) {
 		if err := files.Write(path, data, 0o644, files.Synced); err != nil {
 			return err
 		}
 	}
-	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(data))}
-	record, err := json.Marshal(desc)
+	rec := record{Descriptor: ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(data))}}
+	if m.Subject != nil {
+		if err := s.addReferrer(name, rec.Descriptor, m); err != nil {
+			return err
+		}
+	}
+	link := s.manifestLink(name, d)
+	if old, err := s.readRecord(link); err == nil {
+		var was record
+		if json.Unmarshal(old, &was) == nil && was.MediaType == m.MediaType {
+			return nil
+		}
+	}
+	rec.Pushed = time.Now().UTC()
+	encoded, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}
-	if err := writeLink(h.manifestLink(name, d), record); err != nil {
+	if err := s.writeRecord(link, encoded); err != nil {
 		return err
 	}
-	if m.Subject == nil {
-		return nil
-	}
-	desc.Annotations = m.Annotations
-	desc.ArtifactType = m.ArtifactType
-	if desc.ArtifactType == "" && m.Config != nil && m.Config.MediaType != emptyJSON {
-		desc.ArtifactType = m.Config.MediaType
-	}
-	if record, err = json.Marshal(desc); err != nil {
-		return err
-	}
-	return writeLink(filepath.Join(h.referrersDir(name, m.Subject.Digest), flat(d)), record)
+	s.index.add(d, name, true)
+	return nil
 }
 
 // deleteManifest serves DELETE: a tag goes alone, a digest with all its tags.
-func (h *Hub) deleteManifest(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	h.links.Lock()
-	defer h.links.Unlock()
-	if !strings.Contains(arg, ":") {
-		if !tagPattern.MatchString(arg) {
-			return refuse(http.StatusBadRequest, "TAG_INVALID", "invalid tag %q", arg)
+func (c *call) deleteManifest() error {
+	mighty := c.access != nil && c.access.Allowed(c.who.id, c.name, access.Admin)
+	c.links.Lock()
+	defer c.links.Unlock()
+	if !strings.Contains(c.arg, ":") {
+		if !mighty && c.immutable(c.name, c.arg) && exists(c.tagLink(c.name, c.arg)) {
+			return immutableTag(c.name, c.arg)
 		}
-		if err := unlink(h.tagLink(name, arg)); errors.Is(err, fs.ErrNotExist) {
-			return manifestUnknown("tag " + arg)
-		} else if err != nil {
+		d, err := c.resolve(c.name, c.arg)
+		if err != nil {
 			return err
 		}
-		w.WriteHeader(http.StatusAccepted)
+		if err := c.unlink(c.tagLink(c.name, c.arg)); err != nil {
+			return c.missing(c.name, c.arg, err)
+		}
+		c.w.WriteHeader(http.StatusAccepted)
+		c.happened(audit.Entry{Action: "delete", Object: "tag", Tag: c.arg, Digest: d.String()}, "")
 		return nil
 	}
-	d, err := h.resolve(name, arg)
+	d, err := c.resolve(c.name, c.arg)
 	if err != nil {
 		return err
 	}
-	if err := h.dropTags(name, d); err != nil {
-		return err
-	}
-	if data, err := h.blobs.Bytes(d); err == nil {
-		if m, err := parseManifest(data, ""); err == nil && m.Subject != nil {
-			os.Remove(filepath.Join(h.referrersDir(name, m.Subject.Digest), flat(d)))
-		}
-	}
-	if err := unlink(h.manifestLink(name, d)); err != nil {
-		return err
-	}
-	if err := h.dropUnlinked(d); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusAccepted)
-	return nil
-}
-
-// dropTags removes the tags of a manifest.
-func (s *shelf) dropTags(name string, d digest.Digest) error {
-	dir := filepath.Join(s.repository(name), "_tags")
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err == nil && strings.TrimSpace(string(data)) == d.String() {
-			if err := unlink(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// listReferrers serves the manifests whose subject is a digest, as an index; none is an empty one.
-func (h *Hub) listReferrers(w http.ResponseWriter, r *http.Request, name, arg string) error {
-	subject, err := parseDigest(arg)
+	tags, err := c.tagsFor(c.name, d)
 	if err != nil {
 		return err
 	}
-	dir := h.referrersDir(name, subject)
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, t := range tags {
+		if !mighty && c.immutable(c.name, t) {
+			return immutableTag(c.name, t)
+		}
+	}
+	freed, err := c.dropManifest(c.name, d, tags)
+	if err != nil {
 		return err
 	}
-	kind := r.URL.Query().Get("artifactType")
-	if kind != "" {
-		w.Header().Set("OCI-Filters-Applied", "artifactType")
-	}
-	list := []ocispec.Descriptor{}
-	for _, e := range entries {
-		var d ocispec.Descriptor
-		if strings.HasPrefix(e.Name(), files.TempPrefix) || files.ReadJSON(filepath.Join(dir, e.Name()), &d) != nil {
-			continue
-		}
-		if kind == "" || d.ArtifactType == kind {
-			list = append(list, d)
-		}
-	}
-	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-	writeJSON(w, http.StatusOK, map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": list})
+	c.meters.freed.Add(freed)
+	c.w.WriteHeader(http.StatusAccepted)
+	c.happened(audit.Entry{Action: "delete", Object: "manifest", Digest: d.String()}, "")
 	return nil
+}
+
+// dropManifest removes a manifest from a repository, its tags first. links is held exclusively.
+func (s *shelf) dropManifest(name string, d digest.Digest, tags []string) (freed int64, err error) {
+	for _, t := range tags {
+		if err := s.unlink(s.tagLink(name, t)); err != nil {
+			return 0, err
+		}
+	}
+	rec, data, err := s.stored(name, d)
+	if err := s.unlink(s.manifestLink(name, d)); err != nil {
+		return 0, err
+	}
+	s.index.remove(d, name, true)
+	if err == nil {
+		if m, err := parseManifest(data, rec.MediaType); err == nil && m.Subject != nil {
+			dir := s.referrersDir(name, m.Subject.Digest)
+			os.Remove(filepath.Join(dir, flat(d)))
+			os.Remove(dir) // when it was the last
+		}
+	}
+	return s.dropUnlinked(d)
+}
+
+// tagsFor lists the tags of a manifest.
+func (s *shelf) tagsFor(name string, d digest.Digest) ([]string, error) {
+	all, err := s.tagsOf(name)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(tag string) bool {
+		got, err := s.tagged(name, tag)
+		return err != nil || got != d
+	}), nil
 }

@@ -1,11 +1,14 @@
 package hub
 
 import (
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"tare/internal/hub/access"
 )
 
 // namePattern is distribution-spec's <name>; a component never starts with "_", so the folders of the
@@ -18,53 +21,86 @@ var tagPattern = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 // maxName is the longest repository name.
 const maxName = 255
 
-// handler serves one kind of address; arg is what stands behind the pattern.
-type handler func(h *Hub, w http.ResponseWriter, r *http.Request, name, arg string) error
+// call is one request.
+type call struct {
+	*Hub
+	w    *recorder
+	r    *http.Request
+	name string // of the repository
+	arg  string // what stands behind the pattern
+	who  caller
+}
+
+// method is what one method of an address does, and the action one has to be allowed.
+type method struct {
+	action string
+	serve  func(c *call) error
+}
 
 // route is one line of the table: /v2/<name>/<infix><arg>.
 type route struct {
 	infix   string
-	methods map[string]handler
+	kind    string // for metrics
+	methods map[string]method
 }
 
 // routes, longest infix first where one is the start of another.
 var routes = []route{
-	{"/blobs/uploads/", map[string]handler{
-		"POST": (*Hub).startUpload, "GET": (*Hub).uploadStatus, "PATCH": (*Hub).patchUpload,
-		"PUT": (*Hub).finishUpload, "DELETE": (*Hub).cancelUpload,
+	{"/blobs/uploads/", "upload", map[string]method{
+		"POST": {access.Push, (*call).startUpload}, "GET": {access.Push, (*call).uploadStatus}, "HEAD": {access.Push, (*call).uploadStatus},
+		"PATCH": {access.Push, (*call).patchUpload}, "PUT": {access.Push, (*call).finishUpload}, "DELETE": {access.Push, (*call).cancelUpload},
 	}},
-	{"/blobs/", map[string]handler{"GET": (*Hub).getBlob, "HEAD": (*Hub).getBlob, "DELETE": (*Hub).deleteBlob}},
-	{"/manifests/", map[string]handler{
-		"GET": (*Hub).getManifest, "HEAD": (*Hub).getManifest, "PUT": (*Hub).putManifest, "DELETE": (*Hub).deleteManifest,
+	{"/blobs/", "blob", map[string]method{
+		"GET": {access.Pull, (*call).getBlob}, "HEAD": {access.Pull, (*call).getBlob}, "DELETE": {access.Delete, (*call).deleteBlob},
 	}},
-	{"/tags/list", map[string]handler{"GET": (*Hub).listTags}},
-	{"/referrers/", map[string]handler{"GET": (*Hub).listReferrers}},
+	{"/manifests/", "manifest", map[string]method{
+		"GET": {access.Pull, (*call).getManifest}, "HEAD": {access.Pull, (*call).getManifest},
+		"PUT": {access.Push, (*call).putManifest}, "DELETE": {access.Delete, (*call).deleteManifest},
+	}},
+	{"/tags/list", "tags", map[string]method{"GET": {access.Pull, (*call).listTags}, "HEAD": {access.Pull, (*call).listTags}}},
+	{"/referrers/", "referrers", map[string]method{"GET": {access.Pull, (*call).listReferrers}, "HEAD": {access.Pull, (*call).listReferrers}}},
 }
 
-func (h *Hub) route(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	path := r.URL.Path
-	switch {
-	case path == "/v2" || path == "/v2/":
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.fail(w, r, unsupported(r))
-			return
-		}
-		writeJSON(w, http.StatusOK, struct{}{})
-		return
-	case path == "/v2/_catalog":
-		if r.Method != http.MethodGet {
-			h.fail(w, r, unsupported(r))
-			return
-		}
-		if err := h.catalog(w, r); err != nil {
-			h.fail(w, r, err)
-		}
-		return
-	case !strings.HasPrefix(path, "/v2/"):
-		h.fail(w, r, refuse(http.StatusNotFound, "NAME_UNKNOWN", "%s is not part of the API, which begins with /v2/", path))
-		return
+// addresses are what may follow no repository.
+var addresses = map[string]struct {
+	kind  string
+	serve func(c *call) error
+	allow string
+}{
+	"/v2/":         {"base", (*call).base, "GET HEAD"},
+	"/v2/_catalog": {"catalog", (*call).catalog, "GET HEAD"},
+	tokenPath:      {"token", (*call).token, "GET POST"},
+	"/healthz":     {"health", (*call).health, "GET HEAD"},
+}
+
+func (c *call) serve() {
+	if err := c.route(); err != nil {
+		c.fail(err)
 	}
+}
+
+func (c *call) route() error {
+	c.w.kind = "other"
+	path := c.r.URL.Path
+	if path == "/v2" {
+		path = "/v2/"
+	}
+	if a, ok := addresses[path]; ok {
+		c.w.kind = a.kind
+		if !strings.Contains(a.allow, c.r.Method) {
+			return c.unsupported()
+		}
+		if a.kind == "base" || a.kind == "catalog" {
+			if err := c.identify(); err != nil {
+				return err
+			}
+		}
+		return a.serve(c)
+	}
+	if !strings.HasPrefix(path, "/v2/") {
+		return refuse(http.StatusNotFound, "NAME_UNKNOWN", "%s is not part of the API, which begins with /v2/", path)
+	}
+	c.w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	rest := strings.TrimPrefix(path, "/v2/")
 	if strings.HasSuffix(rest, "/blobs/uploads") {
 		rest += "/"
@@ -78,21 +114,32 @@ func (h *Hub) route(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(arg, "/") || route.infix == "/tags/list" && arg != "" {
 			continue
 		}
+		c.name, c.arg, c.w.kind = name, arg, route.kind
 		if len(name) > maxName || !namePattern.MatchString(name) {
-			h.fail(w, r, refuse(http.StatusBadRequest, "NAME_INVALID", "invalid repository name %q", name))
-			return
+			return refuse(http.StatusBadRequest, "NAME_INVALID", "invalid repository name %q", name)
 		}
-		serve := route.methods[r.Method]
-		if serve == nil || route.infix == "/blobs/uploads/" && (arg == "") != (r.Method == http.MethodPost) {
-			h.fail(w, r, unsupported(r))
-			return
+		m, ok := route.methods[c.r.Method]
+		if !ok || route.kind == "upload" && (arg == "") != (c.r.Method == http.MethodPost) {
+			return c.unsupported()
 		}
-		if err := serve(h, w, r, name, arg); err != nil {
-			h.fail(w, r, err)
+		if err := c.identify(); err != nil {
+			return err
 		}
-		return
+		if err := c.authorize(m.action); err != nil {
+			return err
+		}
+		return m.serve(c)
 	}
-	h.fail(w, r, refuse(http.StatusNotFound, "NAME_UNKNOWN", "no such address: %s", path))
+	return refuse(http.StatusNotFound, "NAME_UNKNOWN", "no such address: %s", path)
+}
+
+// base tells that this is a registry, and to a client that wants to know, that its name and password are right.
+func (c *call) base() error {
+	c.w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	if c.access != nil && !c.who.proven {
+		return c.challenge("")
+	}
+	return writeJSON(c.w, http.StatusOK, struct{}{})
 }
 
 // parseDigest accepts what the store can hold.
@@ -102,4 +149,13 @@ func parseDigest(s string) (digest.Digest, error) {
 		return "", refuse(http.StatusBadRequest, "DIGEST_INVALID", "invalid digest %q", s)
 	}
 	return d, nil
+}
+
+// remote is the client's address without port.
+func (c *call) remote() string {
+	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
+	if err != nil {
+		return c.r.RemoteAddr
+	}
+	return host
 }

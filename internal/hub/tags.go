@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,76 +12,96 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tare/internal/hub/access"
 )
 
-// listTags serves tags/list in lexical order, with n and last.
-func (h *Hub) listTags(w http.ResponseWriter, r *http.Request, name, _ string) error {
-	if !h.known(name) {
-		return refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository %s is unknown to this registry", name)
-	}
-	entries, err := os.ReadDir(filepath.Join(h.repository(name), "_tags"))
+// lexical is distribution-spec's order of tags: alphanumeric without regard to case; tags that differ in nothing else by byte.
+func lexical(a, b string) int {
+	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
+}
+
+func (s *shelf) tagsOf(name string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.repository(name), "_tags"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
-	tags := []string{}
+	tags := make([]string, 0, len(entries))
 	for _, e := range entries {
 		if tagPattern.MatchString(e.Name()) {
 			tags = append(tags, e.Name())
 		}
 	}
-	slices.Sort(tags)
-	tags, err = page(w, r, tags)
+	slices.SortFunc(tags, lexical)
+	return tags, nil
+}
+
+// listTags serves tags/list in lexical order, with n and last.
+func (c *call) listTags() error {
+	if !c.known(c.name) {
+		return refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository %s is unknown to this registry", c.name)
+	}
+	tags, err := c.tagsOf(c.name)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"name": name, "tags": tags})
-	return nil
+	if tags, err = c.page(tags, 0); err != nil {
+		return err
+	}
+	return writeJSON(c.w, http.StatusOK, map[string]any{"name": c.name, "tags": tags})
 }
 
-// catalog lists the repositories that have manifests.
-func (h *Hub) catalog(w http.ResponseWriter, r *http.Request) error {
+// catalogPage is how many repositories are listed at once.
+const catalogPage = 1000
+
+// catalog lists the repositories that have manifests and that the caller may pull from.
+func (c *call) catalog() error {
+	if c.access != nil && !c.who.proven {
+		return c.challenge("")
+	}
 	names := []string{}
-	err := h.eachRepository(func(name string) error {
-		if exists(filepath.Join(h.repository(name), "_manifests")) {
+	for _, name := range c.index.names() {
+		if (c.access == nil || c.access.Allowed(c.who.id, name, access.Pull)) && exists(filepath.Join(c.repository(name), "_manifests")) {
 			names = append(names, name)
 		}
-		return nil
-	})
+	}
+	slices.SortFunc(names, lexical)
+	names, err := c.page(names, catalogPage)
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	if names, err = page(w, r, names); err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, map[string]any{"repositories": names})
-	return nil
+	return writeJSON(c.w, http.StatusOK, map[string]any{"repositories": names})
 }
 
-// page cuts a sorted list by the query's last and n, and sets Link if something follows.
-func page(w http.ResponseWriter, r *http.Request, all []string) ([]string, error) {
-	q := r.URL.Query()
+// page cuts a sorted list by the query's last and n, and sets Link if something follows. most is
+// how many are given at once, 0 for all.
+func (c *call) page(all []string, most int) ([]string, error) {
+	q := c.r.URL.Query()
 	if last := q.Get("last"); last != "" {
-		i, found := slices.BinarySearch(all, last)
+		i, found := slices.BinarySearchFunc(all, last, lexical)
 		if found {
 			i++
 		}
 		all = all[i:]
 	}
-	if !q.Has("n") {
-		return all, nil
+	n := most
+	if q.Has("n") {
+		var err error
+		if n, err = strconv.Atoi(q.Get("n")); err != nil || n < 0 {
+			return nil, refuse(http.StatusBadRequest, "UNSUPPORTED", "n=%s is not a number of entries", strings.ToValidUTF8(q.Get("n"), "?"))
+		}
+		if n == 0 {
+			return []string{}, nil
+		}
+		if most > 0 {
+			n = min(n, most)
+		}
 	}
-	n, err := strconv.Atoi(q.Get("n"))
-	if err != nil || n < 0 {
-		return nil, refuse(http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", "n=%s is not a number of entries", strings.ToValidUTF8(q.Get("n"), "?"))
-	}
-	if n >= len(all) {
+	if n == 0 || n >= len(all) {
 		return all, nil
 	}
 	all = all[:n]
-	if n > 0 {
-		next := url.Values{"n": {strconv.Itoa(n)}, "last": {all[n-1]}}
-		w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, r.URL.EscapedPath(), next.Encode()))
-	}
+	next := url.Values{"n": {strconv.Itoa(n)}, "last": {all[n-1]}}
+	c.w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, c.r.URL.EscapedPath(), next.Encode()))
 	return all, nil
 }
