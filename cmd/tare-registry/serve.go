@@ -17,6 +17,7 @@ import (
 
 	"tare/internal/hub"
 	"tare/internal/hub/config"
+	"tare/internal/hub/upstream"
 )
 
 // grace is how long running requests may take after SIGTERM.
@@ -37,10 +38,8 @@ func check(c *config.Config) error {
 		return err
 	}
 	for _, k := range c.Caches {
-		if k.PasswordFile != "" {
-			if _, err := os.ReadFile(k.PasswordFile); err != nil {
-				return err
-			}
+		if _, err := upstream.Open(k); err != nil {
+			return fmt.Errorf("cannot open cache %s: %w", k.Prefix, err)
 		}
 	}
 	fmt.Println("the configuration is right")
@@ -59,6 +58,13 @@ func serve(c *config.Config) error {
 		return err
 	}
 	defer h.Close()
+	for _, k := range c.Caches {
+		u, err := upstream.Open(k)
+		if err != nil {
+			return fmt.Errorf("cannot open cache %s: %w", k.Prefix, err)
+		}
+		h.Source(k.Prefix, u)
+	}
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	hup := make(chan os.Signal, 1)

@@ -147,9 +147,7 @@ func (h *Hub) open() (err error) {
 	if h.hooks, err = notify.Open(h.root, h.config.Webhooks, h.log); err != nil {
 		return err
 	}
-	if h.caches, err = openCaches(ctx, h); err != nil {
-		return err
-	}
+	h.caches = openCaches(ctx, h)
 	h.meters = newMeters(h)
 	if h.config.GC.Interval > 0 {
 		h.tasks.Go(func() { h.collectForever(ctx) })

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,15 +14,13 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
-	registrytypes "github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/singleflight"
 
+	"tare/internal/base/fault"
 	"tare/internal/hub/audit"
 	"tare/internal/hub/config"
-	"tare/internal/image/registry"
 )
 
 // A cache is filled by pulls: what is not here, or was not asked about for a while, is asked of upstream. A tag that is here is
@@ -41,9 +38,7 @@ type cache struct {
 	config.Cache
 	h      *Hub
 	ctx    context.Context // ends with the registry
-	client *registry.Client
-	auth   *registrytypes.AuthConfig
-	host   string
+	source upstream
 	flight singleflight.Group
 
 	mu      sync.Mutex           // guards all below
@@ -53,32 +48,44 @@ type cache struct {
 	fills   map[digest.Digest]*fillUp
 }
 
-func openCaches(ctx context.Context, h *Hub) ([]*cache, error) {
+// upstream is the registry behind a cache (package upstream).
+type upstream interface {
+	Digest(ctx context.Context, repository, tag string) (digest.Digest, error)
+	Manifest(ctx context.Context, repository, ref string) ([]byte, ocispec.Descriptor, error)
+	Blob(ctx context.Context, repository string, d ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// Source puts the registry behind one of the configured caches in its place; without it the cache has only what is here. It is called before the first
+// request.
+func (h *Hub) Source(prefix string, u upstream) {
+	for _, k := range h.caches {
+		if k.Prefix == prefix {
+			k.source = u
+		}
+	}
+}
+
+func openCaches(ctx context.Context, h *Hub) []*cache {
 	var all []*cache
 	for _, c := range h.config.Caches {
-		u, err := url.Parse(c.Upstream)
-		if err != nil {
-			return nil, err
-		}
-		rc := registry.Config{CertsDir: c.Certs, UserAgent: "tare-registry"}
-		if c.Insecure {
-			rc.InsecureRegistries = []string{u.Host}
-		}
-		client, err := registry.New(rc)
-		if err != nil {
-			return nil, fmt.Errorf("cache %s: %w", c.Prefix, err)
-		}
-		k := &cache{Cache: c, h: h, ctx: ctx, client: client, host: u.Host, checked: map[string]time.Time{}, fills: map[digest.Digest]*fillUp{}}
-		if c.Username != "" {
-			secret, err := os.ReadFile(c.PasswordFile)
-			if err != nil {
-				return nil, fmt.Errorf("cache %s: %w", c.Prefix, err)
-			}
-			k.auth = &registrytypes.AuthConfig{Username: c.Username, Password: strings.TrimSpace(string(secret))}
-		}
-		all = append(all, k)
+		all = append(all, &cache{Cache: c, h: h, ctx: ctx, source: nowhere{}, checked: map[string]time.Time{}, fills: map[digest.Digest]*fillUp{}})
 	}
-	return all, nil
+	return all
+}
+
+// nowhere is upstream where there is none.
+type nowhere struct{}
+
+var errNowhere = fault.Unavailable("the registry behind this cache is not known")
+
+func (nowhere) Digest(context.Context, string, string) (digest.Digest, error) { return "", errNowhere }
+
+func (nowhere) Manifest(context.Context, string, string) ([]byte, ocispec.Descriptor, error) {
+	return nil, ocispec.Descriptor{}, errNowhere
+}
+
+func (nowhere) Blob(context.Context, string, ocispec.Descriptor) (io.ReadCloser, error) {
+	return nil, errNowhere
 }
 
 // cacheOf finds the cache that a repository belongs to: the one with the longest prefix.
@@ -96,23 +103,12 @@ func (k *cache) readOnly(name string) *refusal {
 	return refuse(http.StatusMethodNotAllowed, "UNSUPPORTED", "%s is a cache of %s: push there", name, k.Upstream)
 }
 
-// repository is the name upstream.
-func (k *cache) repository(name string) (*registry.Repository, error) {
-	if k.Prefix != "" {
-		name = strings.TrimPrefix(name, k.Prefix+"/")
+// theirs is a repository's name upstream.
+func (k *cache) theirs(name string) string {
+	if k.Prefix == "" {
+		return name
 	}
-	host := k.host
-	if host == "registry-1.docker.io" {
-		host = "docker.io" // the client knows where that is
-		if !strings.Contains(name, "/") {
-			name = "library/" + name
-		}
-	}
-	named, err := reference.WithName(host + "/" + name)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "NAME_INVALID", "upstream can't have %s: %v", name, err)
-	}
-	return k.client.Repository(named, k.auth, registry.Pull), nil
+	return strings.TrimPrefix(name, k.Prefix+"/")
 }
 
 // refresh makes what c asks for be here, if upstream has it, and a tag be as new as configured.
@@ -155,24 +151,22 @@ func (c *call) refresh(k *cache) error {
 	case r := <-result:
 		err = r.Err
 	}
-	var refused *registry.Error
 	switch {
 	case err == nil:
 		c.meters.upstream.Add(1, k.Prefix, "fetched")
 		return nil
-	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
+	case errdefs.IsNotFound(err):
 		return manifestUnknown(c.arg)
 	case here:
 		return c.stale(k, err.Error())
 	}
 	c.meters.upstream.Add(1, k.Prefix, "failed")
-	if errors.As(err, &refused) && (refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden) {
-		return manifestUnknown(c.arg) // registries say so of what they don't have
-	}
-	if errors.As(err, &refused) && refused.Status == http.StatusTooManyRequests {
+	switch {
+	case errdefs.IsPermissionDenied(err): // registries say so of what they don't have
+		return manifestUnknown(c.arg)
+	case errdefs.IsResourceExhausted(err):
 		return c.tooMany(downFor, "%s: %v", k.Upstream, err)
-	}
-	if errors.Is(err, context.DeadlineExceeded) || errdefs.IsInvalidArgument(err) {
+	case errors.Is(err, context.DeadlineExceeded), errdefs.IsInvalidArgument(err):
 		return refuse(http.StatusBadGateway, "UNKNOWN", "%s: %v", k.Upstream, err)
 	}
 	return err
@@ -194,8 +188,7 @@ func (c *call) stale(k *cache, why string) error {
 // update asks upstream for a tag or digest and stores the answer, if it is another than local.
 func (k *cache) update(ctx context.Context, name, arg string, local digest.Digest) (err error) {
 	defer func() {
-		var refused *registry.Error
-		if err == nil || errors.As(err, &refused) && refused.Status == http.StatusNotFound || k.ctx.Err() != nil {
+		if err == nil || errdefs.IsNotFound(err) || k.ctx.Err() != nil {
 			return
 		}
 		k.h.log.Warn("upstream failed", "upstream", k.Upstream, "repository", name, "reference", arg, "error", err)
@@ -203,21 +196,17 @@ func (k *cache) update(ctx context.Context, name, arg string, local digest.Diges
 		k.down, k.why = time.Now().Add(downFor), err.Error()
 		k.mu.Unlock()
 	}()
-	repository, err := k.repository(name)
-	if err != nil {
-		return err
-	}
 	isTag := !strings.Contains(arg, ":")
 	if isTag && local != "" {
 		// Registries count pulls by GET, not by HEAD.
-		if d, ok, err := repository.HasManifest(ctx, arg); err != nil {
+		if d, err := k.source.Digest(ctx, k.theirs(name), arg); err != nil {
 			return err
-		} else if ok && d == local {
+		} else if d == local {
 			k.asked(name, arg)
 			return nil
 		}
 	}
-	data, d, err := repository.Manifest(ctx, arg)
+	data, d, err := k.source.Manifest(ctx, k.theirs(name), arg)
 	if err != nil {
 		return err
 	}
@@ -410,10 +399,6 @@ func (k *cache) fill(name string, d ocispec.Descriptor) (*fillUp, error) {
 	if min := int64(k.h.config.Limits.Free); min > 0 && k.h.free() < min+d.Size {
 		return nil, errNoSpace
 	}
-	repository, err := k.repository(name)
-	if err != nil {
-		return nil, err
-	}
 	u, err := k.h.sessions.start(name)
 	if err != nil {
 		return nil, err
@@ -422,7 +407,7 @@ func (k *cache) fill(name string, d ocispec.Descriptor) (*fillUp, error) {
 	k.fills[d.Digest] = f
 	u.busy <- struct{}{} // nobody else knows it
 	k.h.tasks.Go(func() {
-		err := k.download(u, f, repository)
+		err := k.download(u, f)
 		if err != nil {
 			k.h.log.Warn("upstream failed", "upstream", k.Upstream, "repository", name, "blob", d.Digest, "error", err)
 			k.h.forget(u)
@@ -436,8 +421,8 @@ func (k *cache) fill(name string, d ocispec.Descriptor) (*fillUp, error) {
 	return f, nil
 }
 
-func (k *cache) download(u *upload, f *fillUp, repository *registry.Repository) error {
-	body, err := repository.Blob(k.ctx, f.d, 0)
+func (k *cache) download(u *upload, f *fillUp) error {
+	body, err := k.source.Blob(k.ctx, k.theirs(u.name), f.d)
 	if err != nil {
 		return err
 	}
