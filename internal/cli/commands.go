@@ -18,7 +18,7 @@ type constructor = func(*command.Env) *cobra.Command
 // addCommands lists every command: the short forms people type, then the groups.
 func addCommands(root *cobra.Command, env *command.Env) {
 	containers := []constructor{
-		container.NewAttach, container.NewCommit, container.NewCopy, container.NewCreate, container.NewDiff, container.NewExec,
+		container.NewAttach, container.NewCommit, container.NewCopy, container.NewCreate, container.NewDebug, container.NewDiff, container.NewExec,
 		container.NewExport, container.NewKill, container.NewLogs, container.NewPause, container.NewPort, container.NewRename,
 		container.NewRestart, container.NewRemove, container.NewRun, container.NewStart, container.NewStats, container.NewStop,
 		container.NewTop, container.NewUnpause, container.NewUpdate, container.NewWait,

@@ -157,3 +157,6 @@ func Each(names []string, f func(name string) error) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Colour tells whether the standard output is for eyes that like colours (https://no-color.org).
+func (e *Env) Colour() bool { return e.StdoutTTY() && os.Getenv("NO_COLOR") == "" }

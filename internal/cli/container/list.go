@@ -29,7 +29,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	var o client.ContainerListOptions
 	var filters []string
 	var format string
-	var full, quiet, latest bool
+	var full, quiet, latest, tree bool
 	cmd := &cobra.Command{
 		Use: name + " [OPTIONS]", Aliases: aliases, Short: "List containers", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,6 +48,9 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if tree {
+				return printTree(env.Out(), res.Items)
+			}
 			return Table(full, o.Size).Print(env.Out(), format, quiet, res.Items)
 		},
 	}
@@ -58,6 +61,8 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 	fs.BoolVarP(&latest, "latest", "l", false, "Show the latest created container (includes all states)")
 	fs.BoolVar(&full, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Only display container IDs")
+	fs.BoolVar(&tree, "tree", false, "Show containers below their Compose projects")
+	cmd.MarkFlagsMutuallyExclusive("tree", "quiet")
 	command.FilterFlag(fs, &filters)
 	command.CompleteWords(cmd, "filter", "ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "label=", "name=", "network=", "publish=", "since=", "status=", "volume=")
 	command.FormatFlag(fs, &format)

@@ -32,15 +32,23 @@ func NewStats(env *command.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			live := env.StdoutTTY() && !once
+			var past histories
+			if live && (format == "" || format == "table") {
+				past = histories{}
+			}
 			for {
 				rows, err := sampleAll(cmd.Context(), c, args, all)
 				if err != nil {
 					return err
 				}
-				if env.StdoutTTY() && !once {
+				if past != nil {
+					past.add(rows)
+				}
+				if live {
 					fmt.Fprint(env.Stdout, "\x1b[2J\x1b[H")
 				}
-				if err := statsTable(full).Print(env.Out(), format, false, rows); err != nil || once {
+				if err := statsTable(full, past).Print(env.Out(), format, false, rows); err != nil || once {
 					return err
 				}
 				select {
@@ -98,10 +106,15 @@ func sampleAll(ctx context.Context, c *client.Client, refs []string, all bool) (
 	return slices.DeleteFunc(rows, func(r sample) bool { return r.ID == "" }), errors.Join(errs...)
 }
 
-func statsTable(full bool) output.Table[sample] {
+// statsTable shows samples, with little graphs of the past if that is known.
+func statsTable(full bool, past histories) output.Table[sample] {
 	type row = sample
-	return output.Table[row]{
-		Default: `table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}`,
+	cpu, memory := `{{.CPUPerc}}`, `{{.MemPerc}}`
+	if past != nil {
+		cpu, memory = cpu+` {{.CPUGraph}}`, memory+` {{.MemGraph}}`
+	}
+	t := output.Table[row]{
+		Default: `table {{.ID}}\t{{.Name}}\t` + cpu + `\t{{.MemUsage}}\t` + memory + `\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}`,
 		Columns: []output.Column[row]{
 			{Name: "Container", Header: "CONTAINER", Value: func(s row) string { return s.ref }},
 			{Name: "ID", Header: "CONTAINER ID", Value: func(s row) string { return output.ID(s.ID, full) }},
@@ -111,10 +124,7 @@ func statsTable(full bool) output.Table[sample] {
 				return units.BytesSize(float64(memoryInUse(s.StatsResponse))) + " / " + units.BytesSize(float64(s.MemoryStats.Limit))
 			}},
 			{Name: "MemPerc", Header: "MEM %", Value: func(s row) string {
-				if s.MemoryStats.Limit == 0 {
-					return "0.00%"
-				}
-				return fmt.Sprintf("%.2f%%", 100*float64(memoryInUse(s.StatsResponse))/float64(s.MemoryStats.Limit))
+				return fmt.Sprintf("%.2f%%", memoryPercent(s.StatsResponse))
 			}},
 			{Name: "NetIO", Header: "NET I/O", Value: func(s row) string {
 				var rx, tx uint64
@@ -138,6 +148,12 @@ func statsTable(full bool) output.Table[sample] {
 			{Name: "PIDs", Header: "PIDS", Value: func(s row) string { return strconv.FormatUint(s.PidsStats.Current, 10) }},
 		},
 	}
+	if past != nil {
+		t.Columns = append(t.Columns,
+			output.Column[row]{Name: "CPUGraph", Value: func(s row) string { return graph(past[s.ID].cpu, 100) }},
+			output.Column[row]{Name: "MemGraph", Value: func(s row) string { return graph(past[s.ID].memory, 100) }})
+	}
+	return t
 }
 
 // cpuPercent is 100 for one CPU in full use since the sample before.

@@ -39,7 +39,10 @@ func newShown(m events.Message) *shown {
 
 // eventPrinter shows events in Docker's one-line form, or by a template.
 func eventPrinter(env *command.Env, format string) (func(events.Message) error, error) {
-	if format == "json" {
+	switch format {
+	case "table":
+		return eventTable(env.Stdout), nil
+	case "json":
 		format = "{{json .}}"
 	}
 	if format != "" {

@@ -138,6 +138,6 @@ func NewEvents(env *command.Env) *cobra.Command {
 	cmd.Flags().StringVar(&o.Since, "since", "", "Show all events created since timestamp")
 	cmd.Flags().StringVar(&o.Until, "until", "", "Stream events until this timestamp")
 	command.FilterFlag(cmd.Flags(), &filters)
-	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template: 'json' or a Go template")
+	cmd.Flags().StringVar(&format, "format", "", "Format output using a custom template: 'table', 'json' or a Go template")
 	return cmd
 }

@@ -15,8 +15,8 @@ docker logs --since bad a$X
 docker logs -f a$X
 docker logs --details a$X
 docker logs nope
-docker logs
-docker logs a$X b
+# tare takes several containers.
+~~docker logs
 docker create --name b$X tools true; docker logs b$X
 docker run --name t$X -t tools echo tty; docker logs t$X
 docker run -d --name f$X tools tick 4 100ms; docker logs -f f$X
