@@ -129,3 +129,6 @@ func (p parts) contents(d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	}
 	return all, nil
 }
+
+// Statement reads a blob of what is attached to an image.
+func (s *Store) Statement(d ocispec.Descriptor) ([]byte, error) { return s.Blobs.Bytes(d.Digest) }

@@ -105,7 +105,7 @@ func open(ctx context.Context, form Form, r io.Reader) (io.ReadCloser, error) {
 	case Gzip:
 		return gzip.NewReader(r)
 	case Zstd:
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
@@ -202,15 +202,27 @@ func (x *xzReader) Close() error {
 	return nil
 }
 
+// maxWindow is the largest window of a zstd frame that is decoded, in bytes: what the zstd program takes without being told otherwise.
+const maxWindow = 128 << 20
+
 // writeLevel trades size for time: a commit should not cost more than the step that filled it.
 const writeLevel = 3
 
 // Writer compresses a layer with gzip. The same bytes always give the same
 // result, however many processors there are: blocks of 1 MiB are compressed apart, no name or time is in the header.
-func Writer(w io.Writer) (io.WriteCloser, error) {
-	z, err := pgzip.NewWriterLevel(w, writeLevel)
-	if err != nil {
-		return nil, err
+func Writer(w io.Writer) (io.WriteCloser, error) { return WriterOf(Gzip, w) }
+
+// WriterOf is Writer for gzip or zstd.
+func WriterOf(form Form, w io.Writer) (io.WriteCloser, error) {
+	switch form {
+	case Gzip:
+		z, err := pgzip.NewWriterLevel(w, writeLevel)
+		if err != nil {
+			return nil, err
+		}
+		return z, z.SetConcurrency(1<<20, 4)
+	case Zstd:
+		return newFrames(w)
 	}
-	return z, z.SetConcurrency(1<<20, 4)
+	return nil, fault.Invalid("layers are not compressed with %s", string(form))
 }

@@ -19,6 +19,7 @@ import (
 	"tare/internal/base/ids"
 	"tare/internal/base/progress"
 	"tare/internal/image"
+	"tare/internal/image/compress"
 	"tare/internal/image/registry"
 )
 
@@ -31,6 +32,9 @@ type PushRequest struct {
 	AllTags  bool
 	Platform *ocispec.Platform // only this platform of an index; nil: all that is here
 	Auth     *registrytypes.AuthConfig
+	// Compression sends the layers in another form than the store has: the manifest is another one then, and an index goes as the
+	// one manifest that is here.
+	Compression compress.Form
 }
 
 // PushResult is what a push tells its client at the end, with Docker's field names.
@@ -50,7 +54,7 @@ func (s *Service) Push(ctx context.Context, req PushRequest, p progress.Sink) er
 	p.Status("", fmt.Sprintf("The push refers to repository [%s]", repo.Name().Name()))
 	o := &outgoing{s: s, repo: repo, sink: p, done: map[digest.Digest]bool{}}
 	for _, ref := range refs {
-		if err := o.push(ctx, ref, req.Platform); err != nil {
+		if err := o.push(ctx, ref, req); err != nil {
 			return err
 		}
 	}
@@ -105,13 +109,28 @@ type outgoing struct {
 }
 
 // push sends one tag. Manifests go as they are stored, byte for byte.
-func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, platform *ocispec.Platform) error {
+func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, req PushRequest) error {
 	img, err := o.s.store.Get(reference.FamiliarString(ref))
 	if err != nil {
 		return err
 	}
-	plan, note, err := o.plan(img, platform)
-	if err != nil {
+	var plan *parts
+	var note any
+	if req.Compression != "" {
+		arrived := o.s.store.Arrive()
+		d, made, err := o.s.store.Recompress(ctx, img, req.Compression)
+		defer func() {
+			arrived()
+			o.s.store.Discard(made...)
+		}()
+		if err != nil {
+			return err
+		}
+		plan = &parts{top: d}
+		if err := o.add(plan, d); err != nil {
+			return err
+		}
+	} else if plan, note, err = o.plan(img, req.Platform); err != nil {
 		return err
 	}
 	if err := o.blobs(ctx, plan.blobs); err != nil {

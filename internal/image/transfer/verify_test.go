@@ -240,3 +240,45 @@ func TestRollback(t *testing.T) {
 		t.Error("rolled back to nothing")
 	}
 }
+
+// TestPushInAnotherForm: zstd layers, the same each time, pulled elsewhere with the same diffIDs; nothing of them stays here.
+func TestPushInAnotherForm(t *testing.T) {
+	w := newWorld(t)
+	w.push("x", "t", images.Options{Layers: 3, FilesPerLayer: 30, FileSize: 300000})
+	img, _ := w.pull("x:t")
+	before := leftovers(w.root)
+	var digests []string
+	for _, to := range []string{"z:t", "y:t"} {
+		ref := w.ref(to).(reference.NamedTagged)
+		if err := w.store.Tag(img.ID.String(), ref); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.s.Push(t.Context(), PushRequest{Ref: ref, Compression: "zstd"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		data, d, err := w.s.registry.Repository(ref, nil, registry.Pull).Manifest(t.Context(), "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, d.Digest.String())
+		var m ocispec.Manifest
+		json.Unmarshal(data, &m)
+		for _, l := range m.Layers {
+			if l.MediaType != ocispec.MediaTypeImageLayerZstd {
+				t.Error(l.MediaType)
+			}
+		}
+	}
+	if digests[0] != digests[1] || digests[0] == img.Manifest.Digest.String() {
+		t.Errorf("%v", digests)
+	}
+	if after := leftovers(w.root); !slices.Equal(before, after) {
+		t.Errorf("%v, before %v", after, before)
+	}
+	other := newWorld(t)
+	other.host = w.host
+	got, _ := other.pull("z:t")
+	if got.ID != img.ID {
+		t.Errorf("%s, want %s", got.ID, img.ID)
+	}
+}

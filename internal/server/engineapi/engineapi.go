@@ -35,6 +35,9 @@ type Services struct {
 	Images     imageStore
 	Archives   imageArchives
 	Transfers  transferService
+	Moves      imageHistory
+	Verifier   imageVerifier
+	Attached   attachedStore
 	Registry   registryService
 	Commits    commitService
 	Networks   networkService

@@ -14,7 +14,8 @@ func routes(s Services) []route {
 	streams, files := streamDoor{s.Containers}, fileDoor{s.Containers}
 	execs := execDoor{s.Execs}
 	images := imageDoor{s: s.Images, containers: s.Containers}
-	transfers := transferDoor{s: s.Transfers, archives: s.Archives, images: s.Images, auth: s.DefaultAuth}
+	transfers := transferDoor{s: s.Transfers, archives: s.Archives, images: s.Images, auth: s.DefaultAuth, attached: s.Attached}
+	moves := imageMovesDoor{s: s.Moves, transfers: s.Verifier}
 	networks := networkDoor{s: s.Networks, members: s.Containers, containers: s.Containers}
 	volumes := volumeDoor{s.Volumes}
 	builds := buildDoor{s: s.Builds, auth: s.DefaultAuth}
@@ -75,6 +76,10 @@ func routes(s Services) []route {
 		{get, "/images/get", transfers.save},
 		{get, "/images/search", searchImages},
 		{post, "/images/prune", images.prune},
+		{get, "/images/diff", moves.diff},
+		{post, "/images/verify", moves.verify},
+		{get, "/images/{name...}/log", moves.log},
+		{post, "/images/{name...}/rollback", moves.rollback},
 		{get, "/images/{name...}/json", images.inspect},
 		{get, "/images/{name...}/history", images.history},
 		{get, "/images/{name...}/get", transfers.save},

@@ -2,6 +2,7 @@ package engineapi
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -11,11 +12,13 @@ import (
 	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"tare/internal/base/fault"
 	"tare/internal/base/progress"
 	"tare/internal/image"
 	"tare/internal/image/archive"
+	"tare/internal/image/compress"
 	"tare/internal/image/transfer"
 )
 
@@ -51,7 +54,14 @@ type transferDoor struct {
 	s        transferService
 	archives imageArchives
 	images   imageStore
+	attached attachedStore // nil: nothing is known about images
 	auth     *registry.AuthConfig
+}
+
+// attachedStore is what is said about images.
+type attachedStore interface {
+	Attached(img *image.Image) []image.Attached
+	Statement(d ocispec.Descriptor) ([]byte, error)
 }
 
 func (d transferDoor) credentials(r *http.Request) (*registry.AuthConfig, error) {
@@ -188,8 +198,12 @@ func (d transferDoor) push(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	form := compress.Form(r.FormValue("compression")) // Tare's own
+	if form != "" && form != compress.Gzip && form != compress.Zstd {
+		return fault.Invalid("invalid compression %q: want gzip or zstd", string(form))
+	}
 	out := newLines(w)
-	return out.close(d.s.Push(r.Context(), transfer.PushRequest{Ref: ref, AllTags: reference.IsNameOnly(ref), Auth: a}, out.sink))
+	return out.close(d.s.Push(r.Context(), transfer.PushRequest{Ref: ref, AllTags: reference.IsNameOnly(ref), Auth: a, Compression: form}, out.sink))
 }
 
 // save sends images as one tar. What can't be found is told before the first byte.
@@ -263,8 +277,7 @@ func (d transferDoor) load(w http.ResponseWriter, r *http.Request) error {
 	return out.close(err)
 }
 
-// attestations lists the statements attached to an image. Statements stay at the registry (a pull
-// takes the platform's manifest only), so an image that is here has none.
+// attestations lists the in-toto statements that came with an image in its index. With statement=true they are given whole.
 func (d transferDoor) attestations(w http.ResponseWriter, r *http.Request) error {
 	if err := parseForm(r); err != nil {
 		return err
@@ -275,5 +288,42 @@ func (d transferDoor) attestations(w http.ResponseWriter, r *http.Request) error
 	if err := d.checkPlatforms(r.PathValue("name"), r.Form["platform"]); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, []imagetypes.AttestationStatement{})
+	list := []imagetypes.AttestationStatement{}
+	if d.attached == nil {
+		return writeJSON(w, http.StatusOK, list)
+	}
+	img, err := d.images.Get(r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	for _, a := range d.attached.Attached(img) {
+		if a.Referrer {
+			continue
+		}
+		for _, b := range a.Blobs {
+			if b.MediaType != "application/vnd.in-toto+json" {
+				continue
+			}
+			data, err := d.attached.Statement(b)
+			if err != nil {
+				return err
+			}
+			var head struct {
+				PredicateType string `json:"predicateType"`
+			}
+			if err := json.Unmarshal(data, &head); err != nil {
+				return fault.Invalid("cannot read statement %s: %w", b.Digest, err)
+			}
+			if t := r.FormValue("type"); t != "" && t != head.PredicateType {
+				continue
+			}
+			s := imagetypes.AttestationStatement{Descriptor: b, PredicateType: head.PredicateType}
+			if boolean(r, "statement") {
+				raw := json.RawMessage(data)
+				s.Statement = &raw
+			}
+			list = append(list, s)
+		}
+	}
+	return writeJSON(w, http.StatusOK, list)
 }
