@@ -75,6 +75,9 @@ func newRoot(env *command.Env, args []string) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
+			if found, err := runPlugin(env, args[0], args); found {
+				return err
+			}
 			return unknownCommand(cmd, args[0])
 		},
 		Args: cobra.ArbitraryArgs,

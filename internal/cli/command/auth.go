@@ -40,8 +40,8 @@ type authEntry struct {
 	IdentityToken string `json:"identitytoken,omitempty"`
 }
 
-// configDir is the folder of config.json: --config, TARE_CONFIG, DOCKER_CONFIG, ~/.docker.
-func (e *Env) configDir() string {
+// Folder is the folder of config.json: --config, TARE_CONFIG, DOCKER_CONFIG, ~/.docker.
+func (e *Env) Folder() string {
 	if dir := cmp.Or(e.ConfigDir, os.Getenv("TARE_CONFIG"), os.Getenv("DOCKER_CONFIG")); dir != "" {
 		return dir
 	}
@@ -54,7 +54,7 @@ func (e *Env) configDir() string {
 
 // Config reads config.json; a missing one is empty.
 func (e *Env) Config() (*ConfigFile, error) {
-	dir := e.configDir()
+	dir := e.Folder()
 	c := &ConfigFile{path: filepath.Join(dir, "config.json"), all: map[string]json.RawMessage{}, Auths: map[string]authEntry{}}
 	data, err := os.ReadFile(c.path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -31,7 +31,7 @@ type Endpoint struct {
 
 // Contexts is the store of contexts.
 func (e *Env) Contexts() contextstore.Store {
-	return contextstore.Open(filepath.Join(e.configDir(), "contexts"))
+	return contextstore.Open(filepath.Join(e.Folder(), "contexts"))
 }
 
 // hostInEnvironment is TARE_HOST or DOCKER_HOST.

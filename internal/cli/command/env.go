@@ -116,7 +116,7 @@ func (e *Env) transport(to Endpoint) ([]client.Opt, error) {
 	if strings.HasPrefix(to.Host, "ssh://") {
 		return sshOptions(to.Host)
 	}
-	opts, err := e.TLS.options(e.configDir(), to)
+	opts, err := e.TLS.options(e.Folder(), to)
 	return append(opts, client.WithHost(to.Host)), err
 }
 

@@ -515,4 +515,3 @@ func names(env *command.Env) []string {
 	}
 	return out
 }
-

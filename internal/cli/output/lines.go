@@ -17,7 +17,9 @@ type Lines struct {
 func NewLines(out io.Writer) *Lines { return &Lines{out: out} }
 
 // Stream is one stream's writer. Close writes a last line that has no end.
-func (l *Lines) Stream(prefix string) io.WriteCloser { return &lineStream{lines: l, prefix: []byte(prefix)} }
+func (l *Lines) Stream(prefix string) io.WriteCloser {
+	return &lineStream{lines: l, prefix: []byte(prefix)}
+}
 
 // lineLimit is how long a line may be, in bytes, before it goes out in parts.
 const lineLimit = 64 << 10
