@@ -33,14 +33,14 @@ func addCommands(root *cobra.Command, env *command.Env) {
 	add(root, env, system.NewEvents, system.NewInfo, system.NewInspect, system.NewLogin, system.NewLogout, system.NewVersion)
 
 	group(root, env, "container", "Manage containers", append(containers, container.NewInspect, container.NewList, container.NewPrune))
-	group(root, env, "image", "Manage images", append(images, image.NewInspect, image.NewList, image.NewPrune, image.NewRemove))
+	group(root, env, "image", "Manage images", append(images, image.NewDiff, image.NewInspect, image.NewList, image.NewLog, image.NewPrune, image.NewRemove, image.NewRollback, image.NewVerify))
 	group(root, env, "network", "Manage networks", []constructor{
 		network.NewConnect, network.NewCreate, network.NewDisconnect, network.NewInspect, network.NewList, network.NewPrune, network.NewRemove,
 	})
 	group(root, env, "volume", "Manage volumes", []constructor{
 		volume.NewCreate, volume.NewInspect, volume.NewList, volume.NewPrune, volume.NewRemove,
 	})
-	group(root, env, "system", "Manage Tare", []constructor{system.NewDialStdio, system.NewDiskUsage, system.NewEvents, system.NewInfo, system.NewPrune})
+	group(root, env, "system", "Manage Tare", []constructor{system.NewDialStdio, system.NewDiskUsage, system.NewEvents, system.NewInfo, system.NewPrune, image.NewVerify})
 	group(root, env, "context", "Manage contexts", []constructor{
 		contexts.NewCreate, contexts.NewExport, contexts.NewImport, contexts.NewInspect, contexts.NewList, contexts.NewRemove,
 		contexts.NewShow, contexts.NewUpdate, contexts.NewUse,
