@@ -52,9 +52,12 @@ type Request struct {
 	Context     io.Reader // tar, maybe compressed; nil with Remote and Peer
 	Peer        Peer      // has the context whose listing has this digest, in hex
 	Digest      string
-	Text        []byte // of the Dockerfile, with Peer
-	Remote      string // URL of a Dockerfile or tar
-	Dockerfile  string // path in the context, "Dockerfile" by default
+	Text        []byte             // of the Dockerfile, with Peer
+	Contexts    map[string]Context // of the peer, by name in lower case
+	Allow       []string           // entitlements
+	Ignore      []string           // the ignore file's patterns, with Peer
+	Remote      string             // URL of a Dockerfile or tar
+	Dockerfile  string             // path in the context, "Dockerfile" by default
 	Tags        []string
 	BuildArgs   map[string]*string
 	Labels      map[string]string
@@ -76,6 +79,9 @@ type Request struct {
 	Quiet       bool
 	RemoveSteps bool // accepted, always true: steps leave no containers
 }
+
+// Context is a named build context: a folder of the peer's by its listing's digest, or an image.
+type Context struct{ Digest, Image string }
 
 // Output receives the progress of a build in the classic builder's words: Stream lines
 // ("Step 1/3 : FROM …", output of RUN, " ---> Using cache") and the pulls of base images. Its methods
@@ -173,6 +179,9 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 		return nil, fmt.Errorf("cannot end the build steps of the last run: %w", err)
 	}
 	if err := os.RemoveAll(s.tmp()); err != nil {
+		return nil, err
+	}
+	if err := s.sweepSecrets(); err != nil {
 		return nil, err
 	}
 	for _, d := range []string{s.tmp(), s.mounts()} {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tare/internal/base/fault"
+	"tare/internal/build/graph"
 	"tare/internal/build/source"
 	"tare/internal/image/compress"
 )
@@ -74,9 +75,15 @@ func (s *Service) readContext(ctx context.Context, req *Request) (a *source.Arch
 // readRemote fetches a context: a tar, or anything else as the Dockerfile.
 func (s *Service) readRemote(ctx context.Context, req *Request) (*source.Archive, error) {
 	url := req.Remote
-	bare, _, _ := strings.Cut(url, "#")
-	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") || strings.HasSuffix(bare, ".git") {
-		return nil, fault.Unsupported("remote context %s is not supported: only http and https URLs of a Dockerfile or a tar are, no git repositories", url)
+	if graph.IsGit(url) {
+		r, err := source.ParseRepository(url)
+		if err != nil {
+			return nil, err
+		}
+		return source.Clone(ctx, r, s.tmp(), "", false)
+	}
+	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+		return nil, fault.Invalid("remote context %s is not supported: only git repositories, and http and https URLs of a Dockerfile or a tar are", url)
 	}
 	body, _, err := fetch(ctx, url)
 	if err != nil {

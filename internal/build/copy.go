@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,14 +32,7 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 		}
 		o.Owner = &copier.Owner{UID: uid, GID: gid}
 	}
-	if op.Mode != "" {
-		m, err := strconv.ParseUint(op.Mode, 8, 32)
-		if err != nil {
-			return fault.Invalid("invalid chmod parameter: %s", op.Mode)
-		}
-		mode := uint32(m)
-		o.Mode = &mode
-	}
+	o.Mode = op.Mode
 	put := func(sel *copier.Selection, o copier.Options) error {
 		if len(sel.Items) > 0 {
 			o.Time = sel.Items[0].Entry.ModTime
@@ -48,7 +40,7 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 		return copier.Copy(ctx, root, sel, o)
 	}
 	if len(op.Paths) > 0 {
-		from, end, err := w.tree(op.From, work)
+		from, end, err := w.tree(ctx, op.From, work)
 		if err != nil {
 			return err
 		}
@@ -61,7 +53,7 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 			return fault.Invalid("When using %s with more than one source file, the destination must be a directory and end with a /", op.Word)
 		}
 		if op.From.Context {
-			if err := w.fetchFiles(ctx, "", sel); err != nil {
+			if err := w.fetchFiles(ctx, op.From.Name, sel); err != nil {
 				return err
 			}
 		}
@@ -75,9 +67,19 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 		}
 	}
 	for _, u := range op.URLs {
-		files, err := w.download(ctx, u, op.Sum)
+		files, err := w.download(ctx, u, op)
 		if err != nil {
 			return err
+		}
+		if graph.IsGit(u) {
+			sel, err := copier.Select(files, op.Word, []string{"/"}, op.Exclude, false)
+			if err != nil {
+				return err
+			}
+			if err := put(sel, o); err != nil {
+				return err
+			}
+			continue
 		}
 		if fileOf(u) == "" && (strings.HasSuffix(op.Dest, "/") || root.IsDir(op.Dest)) {
 			return fault.Invalid("ADD failed: cannot determine filename for source %s", u)
@@ -89,6 +91,11 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 		sel, err := copier.Select(files, op.Word, []string{"/" + name}, nil, false)
 		if err != nil {
 			return err
+		}
+		if op.Unpack {
+			if err := w.extract(ctx, sel, put, o); err != nil {
+				return err
+			}
 		}
 		if err := put(sel, o); err != nil {
 			return err
@@ -112,9 +119,10 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 }
 
 // tree opens what a step copies from.
-func (w *worker) tree(from graph.Source, work solve.Work) (source.Tree, func(), error) {
+func (w *worker) tree(ctx context.Context, from graph.Source, work solve.Work) (source.Tree, func(), error) {
 	if from.Context {
-		return w.files, func() {}, nil
+		files, err := w.context(ctx, from.Name)
+		return files, func() {}, err
 	}
 	lower, err := w.s.lower(work.Inputs[from.Input])
 	if err != nil {
@@ -195,18 +203,18 @@ func (w *worker) unpack(ctx context.Context, t source.Tree, e *source.Entry, put
 	if err != nil {
 		return err
 	}
-	o.Mode = nil
+	o.Mode = ""
 	o.Dest = strings.TrimSuffix(o.Dest, "/") + "/"
 	return put(all, o)
 }
 
-// materialize writes a path of a source into dir, for a bind mount, and returns the host path of the copy.
-func (w *worker) materialize(ctx context.Context, t source.Tree, name, dir string) (string, error) {
+// materialize writes a path of a source into dir, for a bind mount, and returns the host path of the copy. t may be the context of that name.
+func (w *worker) materialize(ctx context.Context, from string, t source.Tree, name, dir string) (string, error) {
 	sel, err := copier.Select(t, "RUN", []string{name}, nil, false)
 	if err != nil {
 		return "", err
 	}
-	if err := w.fetchFiles(ctx, "", sel); err != nil {
+	if err := w.fetchFiles(ctx, from, sel); err != nil {
 		return "", err
 	}
 	root, err := rootfs.Open(nil, dir, "")

@@ -83,7 +83,9 @@ func (f *folder) Secret(_ context.Context, id string) ([]byte, error) {
 	return nil, fault.NotFound("no secret %s", id)
 }
 
-func (f *folder) SSH(context.Context, string) (net.Conn, error) { return nil, fault.NotFound("no agent") }
+func (f *folder) SSH(context.Context, string) (net.Conn, error) {
+	return nil, fault.NotFound("no agent")
+}
 
 func (f *folder) request(dockerfile string) Request {
 	sum := sha256.Sum256(f.listing())

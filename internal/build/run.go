@@ -2,8 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -11,11 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"tare/internal/build/cache"
 	"tare/internal/build/execute"
 	"tare/internal/build/graph"
 	"tare/internal/build/rootfs"
@@ -47,7 +43,7 @@ func (w *worker) run(ctx context.Context, a *area, op graph.Run, work solve.Work
 		Root: runtime.Overlay{Lower: lower, Upper: a.upper, Work: a.work, Volatile: true},
 		Args: op.Args, Env: append(slices.Clone(op.Env), op.Proxy...), Cwd: op.Dir,
 		User: execUser(user), Network: op.Network, DNS: w.req.DNS, Hosts: op.Hosts,
-		ShmSize: op.ShmSize, Rlimits: op.Ulimits, Limits: limits(op.Limits),
+		Insecure: op.Insecure, ShmSize: op.ShmSize, Rlimits: op.Ulimits, Limits: limits(op.Limits),
 	}
 	if !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
 		p.Env = append(p.Env, "HOME="+user.Home)
@@ -110,6 +106,7 @@ func limits(l graph.Limits) *specs.LinuxResources {
 // mount prepares the step's own mounts and inline files. release has to be called, also after an error.
 func (w *worker) mount(ctx context.Context, a *area, op graph.Run, work solve.Work, p *execute.Process) (release func(), err error) {
 	var ends []func()
+	secrets, agents := "", 0
 	release = func() {
 		for _, end := range slices.Backward(ends) {
 			end()
@@ -132,23 +129,37 @@ func (w *worker) mount(ctx context.Context, a *area, op graph.Run, work solve.Wo
 		case "tmpfs":
 			p.Mounts = append(p.Mounts, execute.Tmpfs(m.Target, m.Size))
 		case "bind":
-			tree, end, err := w.tree(m.From, work)
+			mount, err := w.bind(ctx, a, m, work, filepath.Join(a.dir, fmt.Sprint("mount", i)))
 			if err != nil {
 				return release, err
 			}
-			dir := filepath.Join(a.dir, fmt.Sprint("mount", i))
-			if err := os.Mkdir(dir, 0o755); err != nil {
-				end()
-				return release, err
-			}
-			host, err := w.materialize(ctx, tree, m.Path, dir)
-			end()
+			p.Mounts = append(p.Mounts, mount)
+		case "secret":
+			err := w.secret(ctx, m, func() (string, error) {
+				if secrets != "" {
+					return secrets, nil
+				}
+				dir, end, err := w.s.secretStep()
+				if err == nil {
+					secrets = dir
+					ends = append(ends, end)
+					p.Dir = filepath.Join(dir, "bundle")
+					err = os.Mkdir(p.Dir, 0o700)
+				}
+				return dir, err
+			}, p)
 			if err != nil {
 				return release, err
 			}
-			p.Mounts = append(p.Mounts, execute.Bind(host, m.Target, m.ReadOnly))
+		case "ssh":
+			end, err := w.agent(ctx, m, a.dir, agents, p)
+			if err != nil {
+				return release, err
+			}
+			agents++
+			ends = append(ends, end)
 		case "cache":
-			host, end, err := w.s.cacheMount(ctx, m)
+			host, end, err := w.cacheMount(ctx, m, work)
 			if err != nil {
 				return release, err
 			}
@@ -157,51 +168,6 @@ func (w *worker) mount(ctx context.Context, a *area, op graph.Run, work solve.Wo
 		}
 	}
 	return release, nil
-}
-
-// cacheMount finds or makes a cache folder, which outlives builds. end has to be called when the step is over.
-func (s *Service) cacheMount(ctx context.Context, m graph.Mount) (dir string, end func(), err error) {
-	sum := sha256.Sum256([]byte(m.CacheID))
-	key := hex.EncodeToString(sum[:])
-	unlock := func() {}
-	if m.Sharing == "locked" {
-		s.mu.Lock()
-		lock := s.locks[key]
-		if lock == nil {
-			lock = make(chan struct{}, 1)
-			s.locks[key] = lock
-		}
-		s.mu.Unlock()
-		select {
-		case lock <- struct{}{}:
-			unlock = func() { <-lock }
-		case <-ctx.Done():
-			return "", nil, ctx.Err()
-		}
-	}
-	user := "mount " + key + " " + time.Now().String()
-	if _, ok := s.cache.Get(key, user); !ok {
-		err = s.cache.Put(cache.Record{Key: key, Kind: "mount", About: "cached mount " + m.CacheID}, user)
-	}
-	end = func() {
-		s.cache.Unpin(user)
-		unlock()
-	}
-	dir = filepath.Join(s.mounts(), key)
-	if err == nil {
-		if err = os.Mkdir(dir, 0o700); err == nil {
-			if err = os.Chown(dir, int(m.UID), int(m.GID)); err == nil {
-				err = os.Chmod(dir, os.FileMode(m.Mode).Perm())
-			}
-		} else if os.IsExist(err) {
-			err = nil
-		}
-	}
-	if err != nil {
-		end()
-		return "", nil, err
-	}
-	return dir, end, nil
 }
 
 // leftover is a place that a mount needs: the path without symlinks, and which part of it was there before.

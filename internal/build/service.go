@@ -16,6 +16,7 @@ import (
 	"tare/internal/base/trace"
 	"tare/internal/build/graph"
 	"tare/internal/build/solve"
+	"tare/internal/build/source"
 	"tare/internal/image"
 )
 
@@ -40,7 +41,7 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	id := "build " + ids.New()
 	defer s.begin(ctx)()
 	defer s.contents.Use()()
-	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}}
+	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}, also: map[string]*source.Archive{}}
 	defer s.cfg.Images.Arrive()()
 	defer s.finish(ctx, id, w)
 	o := &serial{out: out}
@@ -102,15 +103,19 @@ func (s *Service) settle(ctx context.Context) {
 // graph parses the Dockerfile, finds the base images and makes the steps.
 func (s *Service) graph(ctx context.Context, req *Request, platform ocispec.Platform, name string, text []byte, id string, o *serial) (*graph.Graph, error) {
 	trace.Step(ctx, "build", "parse", "file", name)
-	f, err := graph.Parse(name, text)
+	f, err := graph.Parse(name, text, req.BuildArgs)
 	if err != nil {
 		return nil, err
 	}
 	opt := graph.Options{Args: req.BuildArgs, Target: req.Target, Platform: platform, Host: s.cfg.Host, Network: req.Network,
-		Hosts: req.ExtraHosts, ShmSize: req.ShmSize, Ulimits: req.Ulimits,
+		Hosts: req.ExtraHosts, Allow: req.Allow, Ignore: req.Ignore, Contexts: map[string]graph.Context{},
+		ShmSize: req.ShmSize, Ulimits: req.Ulimits,
 		Limits: graph.Limits{Memory: req.Memory, CPUShares: req.CPUShares, CPUPeriod: req.CPUPeriod, CPUQuota: req.CPUQuota, CPUSetCPUs: req.CPUSetCPUs}}
 	if opt.ShmSize == 0 {
 		opt.ShmSize = s.cfg.ShmSize
+	}
+	for name, c := range req.Contexts {
+		opt.Contexts[strings.ToLower(name)] = graph.Context{Folder: c.Image == "", Image: c.Image}
 	}
 	wanted, err := f.Bases(opt)
 	if err != nil {

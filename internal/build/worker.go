@@ -27,10 +27,11 @@ type worker struct {
 	s     *Service
 	req   *Request
 	graph *graph.Graph
-	files *source.Archive // the context
-	busy  sync.WaitGroup  // steps that run
+	files *source.Archive            // the context
+	also  map[string]*source.Archive // named contexts that are folders
+	busy  sync.WaitGroup             // steps that run
 
-	mu        sync.Mutex // guards downloads
+	mu        sync.Mutex // guards downloads and also
 	downloads map[string]*download
 }
 
@@ -58,13 +59,16 @@ func (w *worker) Reads(ctx context.Context, s graph.Step) (string, error) {
 	case graph.Copy:
 		sum := ""
 		if op.From.Context && len(op.Paths) > 0 {
-			var err error
-			if sum, err = sumOf(w.files, op.Word, op.Paths, op.Exclude, op.Parents); err != nil {
+			files, err := w.context(ctx, op.From.Name)
+			if err != nil {
+				return "", err
+			}
+			if sum, err = sumOf(files, op.Word, op.Paths, op.Exclude, op.Parents); err != nil {
 				return "", err
 			}
 		}
 		for _, u := range op.URLs {
-			files, err := w.download(ctx, u, op.Sum)
+			files, err := w.download(ctx, u, op)
 			if err != nil {
 				return "", err
 			}
@@ -85,7 +89,11 @@ func (w *worker) Reads(ctx context.Context, s graph.Step) (string, error) {
 			if m.Type != "bind" || !m.From.Context {
 				continue
 			}
-			one, err := sumOf(w.files, "RUN", []string{m.Path}, nil, false)
+			files, err := w.context(ctx, m.From.Name)
+			if err != nil {
+				return "", err
+			}
+			one, err := sumOf(files, "RUN", []string{m.Path}, nil, false)
 			if err != nil {
 				return "", err
 			}
@@ -94,6 +102,23 @@ func (w *worker) Reads(ctx context.Context, s graph.Step) (string, error) {
 		return sum, nil
 	}
 	return "", nil
+}
+
+// context finds a build context.
+func (w *worker) context(ctx context.Context, name string) (*source.Archive, error) {
+	if name == "" {
+		return w.files, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a := w.also[name]; a != nil {
+		return a, nil
+	}
+	a, err := w.s.listed(ctx, w.req.Peer, name, w.req.Contexts[name].Digest)
+	if err == nil {
+		w.also[name] = a
+	}
+	return a, err
 }
 
 // sumOf is the digest of a selection from a context.
@@ -114,17 +139,22 @@ type download struct {
 	err   error
 }
 
-func (w *worker) download(ctx context.Context, url string, want digest.Digest) (*source.Archive, error) {
+func (w *worker) download(ctx context.Context, url string, op graph.Copy) (*source.Archive, error) {
+	want, name := op.Sum, fmt.Sprint(url, " ", op.KeepGit, " ", op.Commit)
 	w.mu.Lock()
-	d := w.downloads[url]
+	d := w.downloads[name]
 	first := d == nil
 	if first {
 		d = &download{done: make(chan struct{})}
-		w.downloads[url] = d
+		w.downloads[name] = d
 	}
 	w.mu.Unlock()
 	if first {
-		d.files, d.err = w.fetch(ctx, url)
+		if graph.IsGit(url) {
+			d.files, d.err = w.clone(ctx, url, op)
+		} else {
+			d.files, d.err = w.fetch(ctx, url)
+		}
 		close(d.done)
 	}
 	select {
@@ -155,6 +185,15 @@ func (w *worker) fetch(ctx context.Context, url string) (*source.Archive, error)
 		return nil, fmt.Errorf("ADD failed: cannot fetch %s: %w", url, err)
 	}
 	return files, nil
+}
+
+// clone fetches a git repository.
+func (w *worker) clone(ctx context.Context, url string, op graph.Copy) (*source.Archive, error) {
+	r, err := source.ParseRepository(url)
+	if err != nil {
+		return nil, err
+	}
+	return source.Clone(ctx, r, w.s.tmp(), op.Commit, op.KeepGit)
 }
 
 // unnamed is a download whose URL has no file name: it can't go into a folder.

@@ -25,7 +25,7 @@ type Owner struct{ UID, GID int }
 type Options struct {
 	Dest  string    // absolute; a closing slash says "a folder"
 	Owner *Owner    // nil keeps the source's
-	Mode  *uint32   // permissions, setuid and so on; nil keeps the source's
+	Mode  string    // permissions in chmod(1)'s words, octal or symbolic; "" keeps the source's
 	Word  string    // COPY or ADD, for messages
 	Time  time.Time // of parents that are made
 }
@@ -325,9 +325,9 @@ func (c *copying) attributes(fd int, e *source.Entry) error {
 	}
 	self := "/proc/self/fd/" + strconv.Itoa(fd)
 	if e.Mode&fs.ModeSymlink == 0 {
-		mode := bits(e.Mode)
-		if c.o.Mode != nil {
-			mode = *c.o.Mode
+		mode, err := chmod(bits(e.Mode), e.IsDir(), c.o.Mode)
+		if err != nil {
+			return err
 		}
 		if err := unix.Chmod(self, mode); err != nil { // after chown, which drops setuid
 			return err

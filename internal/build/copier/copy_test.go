@@ -142,7 +142,7 @@ func TestCopy(t *testing.T) {
 			err: "COPY failed: no source files were specified"},
 		{name: "missing", context: []string{"a"}, from: []string{"/b/x"}, o: Options{Dest: "/"},
 			err: "COPY failed: file not found in build context or excluded by .dockerignore: stat b/x: file does not exist"},
-		{name: "owner and mode", context: []string{"s/", "s/a"}, from: []string{"/s"}, o: Options{Dest: "/p/x/", Owner: &Owner{12, 34}, Mode: number(uint32(0o4711))},
+		{name: "owner and mode", context: []string{"s/", "s/a"}, from: []string{"/s"}, o: Options{Dest: "/p/x/", Owner: &Owner{12, 34}, Mode: "4711"},
 			want: []string{"40755 12:34 p", "44711 12:34 p/x", "104711 12:34 p/x/a s/a"}},
 		{name: "symlink as source is followed", context: []string{"a", "l->a"}, from: []string{"/l"}, o: Options{Dest: "/x/"},
 			want: []string{"40755 0:0 x", "100640 0:0 x/l a"}},

@@ -63,19 +63,20 @@ type Executor struct {
 
 // Process is one step's program.
 type Process struct {
-	Dir     string // an empty folder of the step's own, for the bundle
-	Root    runtime.Overlay
-	Args    []string
-	Env     []string
-	Cwd     string
-	User    specs.User
-	Network string       // "", "host", "none" or a network's name
-	DNS     []netip.Addr // none: the network's
-	Hosts   []string     // "name:address"
-	Mounts  []specs.Mount
-	ShmSize int64 // bytes, 0: 64 MiB
-	Rlimits []specs.POSIXRlimit
-	Limits  *specs.LinuxResources // nil: none
+	Dir      string // an empty folder of the step's own, for the bundle
+	Root     runtime.Overlay
+	Args     []string
+	Env      []string
+	Cwd      string
+	User     specs.User
+	Network  string       // "", "host", "none" or a network's name
+	DNS      []netip.Addr // none: the network's
+	Hosts    []string     // "name:address"
+	Mounts   []specs.Mount
+	ShmSize  int64 // bytes, 0: 64 MiB
+	Insecure bool  // all capabilities and devices, no seccomp, nothing masked
+	Rlimits  []specs.POSIXRlimit
+	Limits   *specs.LinuxResources // nil: none
 }
 
 // Run runs p to its end, hands its output (stdout and stderr as they come) to out and returns its exit code.

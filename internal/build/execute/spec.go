@@ -41,6 +41,17 @@ func (e *Executor) spec(id string, p Process) (*specs.Spec, error) {
 		}
 		s.Linux.Resources.Memory, s.Linux.Resources.CPU = p.Limits.Memory, p.Limits.CPU
 	}
+	if p.Insecure {
+		s.Linux.Seccomp, s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil, nil
+		s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}
+		all := everyCapability()
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
+		for i, m := range s.Mounts {
+			if m.Type == "sysfs" || m.Type == "cgroup" {
+				s.Mounts[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })
+			}
+		}
+	}
 	if p.Network == "host" {
 		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
 	}

@@ -38,6 +38,7 @@ type stage struct {
 	args   []instructions.KeyValuePairOptional
 	step   int // the newest step
 	cmdSet bool
+	dirSet bool // by a WORKDIR of the stage
 	parent *stage
 }
 
@@ -51,8 +52,12 @@ func (f *File) Graph(o Options, resolve Resolver) (*Graph, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.checkDefaults()
 	if _, err := b.stage(target); err != nil {
 		return nil, err
+	}
+	if err := f.lint.Error(); err != nil {
+		return nil, fault.Invalid("%w", err)
 	}
 	for i := range f.stages {
 		if s := b.made[i]; s != nil {
@@ -82,6 +87,12 @@ func (f *File) Graph(o Options, resolve Resolver) (*Graph, error) {
 func (f *File) start(o Options, resolve Resolver) (*builder, error) {
 	b := &builder{file: f, opt: o, resolve: resolve, lex: shell.NewLex(f.escape), used: map[string]bool{},
 		graph: &Graph{}, made: map[int]*stage{}, bases: map[[2]string]int{}}
+	return b, b.globals()
+}
+
+// globals evaluates the ARGs before the first FROM, and the platform's.
+func (b *builder) globals() error {
+	f, o := b.file, b.opt
 	target := o.Target
 	if target == "" {
 		target = f.stages[len(f.stages)-1].Name
@@ -110,7 +121,7 @@ func (f *File) start(o Options, resolve Resolver) (*builder, error) {
 			} else if value != nil {
 				v, _, err := b.lex.ProcessWord(*value, b.global)
 				if err != nil {
-					return nil, f.fail(err, f.args[i].Location())
+					return f.fail(err, f.args[i].Location())
 				}
 				value = &v
 			}
@@ -119,7 +130,7 @@ func (f *File) start(o Options, resolve Resolver) (*builder, error) {
 			}
 		}
 	}
-	return b, nil
+	return nil
 }
 
 func format(p ocispec.Platform) string {
@@ -144,14 +155,17 @@ func (b *builder) target() (int, error) {
 
 // base expands a FROM line.
 func (b *builder) base(s *instructions.Stage) (name, platform string, err error) {
-	if name, _, err = b.lex.ProcessWord(s.BaseName, b.global); err != nil {
+	n, err := b.lex.ProcessWordWithMatches(s.BaseName, b.global)
+	if err != nil {
 		return "", "", err
 	}
-	if name == "" {
+	p, err := b.lex.ProcessWordWithMatches(s.Platform, b.global)
+	if err != nil {
+		return "", "", err
+	}
+	b.checkFrom(s, n, p)
+	if name, platform = n.Result, p.Result; name == "" {
 		return "", "", fmt.Errorf("base name (%s) should not be blank", s.BaseName)
-	}
-	if platform, _, err = b.lex.ProcessWord(s.Platform, b.global); err != nil {
-		return "", "", err
 	}
 	if s.Platform != "" && platform == "" {
 		return "", "", fmt.Errorf("empty platform value from expression %s", s.Platform)
@@ -172,21 +186,35 @@ func (b *builder) stage(i int) (*stage, error) {
 	if err != nil {
 		return nil, b.file.fail(err, src.Location)
 	}
+	b.file.checkOnce(src)
 	s := &stage{Stage: Stage{Name: src.Name, Index: i}, step: None}
-	if j, ok := b.file.stage(name, i); ok && !number(name) {
+	c, named := b.opt.Contexts[strings.ToLower(name)]
+	if j, ok := b.file.stage(name, i); ok && !number(name) && !named {
 		p, err := b.stage(j)
 		if err != nil {
 			return nil, err
 		}
 		s.parent, s.step, s.env, s.Config = p, p.step, p.env, clone(p.Config)
 		s.args = slices.Clone(p.args)
+	} else if named && c.Folder {
+		s.Config = empty(b.opt.Platform)
+		s.env = s.Config.Config.Env
+		s.step = b.add(Step{Parent: None, About: "FROM " + name, Op: Copy{Word: "FROM", From: Source{Context: true, Name: strings.ToLower(name)}, Paths: []string{"/"}, Dest: "/"}})
 	} else if name == "scratch" {
 		s.Config = empty(b.opt.Platform)
 		s.env = s.Config.Config.Env
 	} else {
-		img, err := b.resolve(name, platform)
+		img, err := b.resolve(b.image(name), platform)
 		if err != nil {
 			return nil, err
+		}
+		want := b.opt.Platform
+		if platform != "" {
+			want.OS, want.Architecture, _ = strings.Cut(platform, "/")
+			want.Architecture, _, _ = strings.Cut(want.Architecture, "/")
+		}
+		if want.Architecture != "" {
+			b.checkPlatform(src, name, want, img.Config.Platform)
 		}
 		s.Config = clone(img.Config)
 		s.env = envs(img.Config.Config.Env)
@@ -228,6 +256,14 @@ func trigger(text string) (instructions.Command, error) {
 	return instructions.ParseCommand(ast.AST.Children[0])
 }
 
+// image is the image behind a name: a named context's, or the name itself.
+func (b *builder) image(name string) string {
+	if c, ok := b.opt.Contexts[strings.ToLower(name)]; ok && c.Image != "" {
+		return c.Image
+	}
+	return name
+}
+
 func (b *builder) add(s Step) int {
 	b.graph.Steps = append(b.graph.Steps, s)
 	return len(b.graph.Steps) - 1
@@ -235,17 +271,18 @@ func (b *builder) add(s Step) int {
 
 // from finds what a --from names, as a step: an earlier stage, its number, or an image.
 func (b *builder) from(name string, current int) (int, error) {
-	if j, ok := b.file.stage(name, current); ok {
+	_, named := b.opt.Contexts[strings.ToLower(name)]
+	if j, ok := b.file.stage(name, current); ok && !named {
 		s, err := b.stage(j)
 		if err != nil {
 			return 0, err
 		}
 		return s.step, nil
 	}
-	if number(name) {
+	if number(name) && !named {
 		return 0, fmt.Errorf("invalid from flag value %s: refers to current build stage or index out of bounds", name)
 	}
-	if j, ok := b.file.stage(name, len(b.file.stages)); ok {
+	if j, ok := b.file.stage(name, len(b.file.stages)); ok && !named {
 		if j == current {
 			return 0, fmt.Errorf("invalid from flag value %s: refers to current build stage", name)
 		}
@@ -262,7 +299,7 @@ func (b *builder) from(name string, current int) (int, error) {
 	if step, ok := b.bases[k]; ok {
 		return step, nil
 	}
-	img, err := b.resolve(name, platform)
+	img, err := b.resolve(b.image(name), platform)
 	if err != nil {
 		return 0, fmt.Errorf("invalid from flag value %s: %w", name, err)
 	}

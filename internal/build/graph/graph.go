@@ -14,6 +14,8 @@
 package graph
 
 import (
+	"strings"
+
 	"github.com/opencontainers/go-digest"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -32,7 +34,7 @@ type Graph struct {
 	Stages     []Stage // the needed ones, in the file's order
 	Target     int     // index into Stages
 	UnusedArgs []string
-	Warnings   []string
+	Warnings   []Warning
 }
 
 // Step is one vertex. Its result is a list of layers: the parent's and at most one more.
@@ -57,18 +59,19 @@ type Base struct {
 
 // Run executes a program in the parent's root.
 type Run struct {
-	Args    []string
-	Env     []string
-	Proxy   []string `json:"-"` // environment too, but no part of the key
-	Dir     string
-	User    string              `json:",omitempty"`
-	Network string              `json:",omitempty"` // "", "host", "none" or a network's name
-	Mounts  []Mount             `json:",omitempty"`
-	Files   []Inline            `json:",omitempty"` // made in FilesDir, read-only, mode 0755
-	Limits  Limits              `json:"-"`          // of the request, with no effect on files
-	Hosts   []string            `json:",omitempty"`
-	ShmSize int64               `json:",omitempty"`
-	Ulimits []specs.POSIXRlimit `json:",omitempty"`
+	Args     []string
+	Env      []string
+	Proxy    []string `json:"-"` // environment too, but no part of the key
+	Dir      string
+	User     string              `json:",omitempty"`
+	Network  string              `json:",omitempty"` // "", "host", "none" or a network's name
+	Insecure bool                `json:",omitempty"` // without the sandbox
+	Mounts   []Mount             `json:",omitempty"`
+	Files    []Inline            `json:",omitempty"` // made in FilesDir, read-only, mode 0755
+	Limits   Limits              `json:"-"`          // of the request, with no effect on files
+	Hosts    []string            `json:",omitempty"`
+	ShmSize  int64               `json:",omitempty"`
+	Ulimits  []specs.POSIXRlimit `json:",omitempty"`
 }
 
 // FilesDir is where a Run sees its Files.
@@ -84,39 +87,52 @@ type Limits struct {
 
 // Mount is one `RUN --mount`.
 type Mount struct {
-	Type     string // "bind", "cache" or "tmpfs"
+	Type     string // "bind", "cache", "tmpfs", "secret" or "ssh"
 	From     Source
-	Path     string `json:",omitempty"` // inside From
-	Target   string
+	Path     string `json:",omitempty"` // inside From; of a cache, what it begins with: "" nothing
+	Target   string `json:",omitempty"`
+	ID       string `json:",omitempty"` // of a secret or an agent
+	Env      string `json:",omitempty"` // the variable that gets a secret; Target may be "" then
+	Required bool   `json:",omitempty"`
 	ReadOnly bool   `json:",omitempty"`
 	Size     int64  `json:",omitempty"` // tmpfs, bytes
 	CacheID  string `json:",omitempty"`
 	Sharing  string `json:",omitempty"` // "shared", "private" or "locked"
-	Mode     uint32 `json:",omitempty"` // of a fresh cache folder
+	Mode     uint32 `json:",omitempty"` // of a fresh cache folder, a secret or a socket
 	UID, GID uint32 `json:",omitempty"`
 }
 
-// Source says where files come from: the build context, or an input step.
+// Source says where files come from: a build context, or an input step.
 type Source struct {
-	Context bool `json:",omitempty"`
-	Input   int  `json:",omitempty"` // index into Step.Inputs, if not Context
+	Context bool   `json:",omitempty"`
+	Name    string `json:",omitempty"` // of the context; "" is the build's own
+	Input   int    `json:",omitempty"` // index into Step.Inputs, if not Context
 }
 
 // Copy writes files into the parent's root.
 type Copy struct {
 	From    Source
 	Paths   []string      `json:",omitempty"` // absolute in From; wildcards in path.Match's form
-	URLs    []string      `json:",omitempty"`
+	URLs    []string      `json:",omitempty"` // also of git repositories
+	KeepGit bool          `json:",omitempty"` // .git of a repository comes along
 	Inline  []Inline      `json:",omitempty"`
 	Dest    string        // absolute; a closing slash says "a folder"
 	Owner   string        `json:",omitempty"` // user[:group]; "" is 0:0 from a context, the source's owner from a step
-	Mode    string        `json:",omitempty"` // octal; "" keeps the source's
+	Mode    string        `json:",omitempty"` // octal or symbolic; "" keeps the source's
 	Extract bool          `json:",omitempty"` // local tar files are unpacked
+	Unpack  bool          `json:",omitempty"` // downloaded ones too
+	Link    bool          `json:",omitempty"` // into an empty root, so that it does not depend on the parent
 	Parents bool          `json:",omitempty"`
 	Exclude []string      `json:",omitempty"`
 	Sum     digest.Digest `json:",omitempty"` // of the only URL, if given
+	Commit  string        `json:",omitempty"` // of the only repository, if given
 	// Word is the instruction in error messages.
 	Word string `json:"-"`
+}
+
+// Alone tells whether the step makes the same layer whatever is below it: COPY --link, unless the owner's name has to be looked up.
+func (c Copy) Alone() bool {
+	return c.Link && strings.Trim(c.Owner, "0123456789:") == ""
 }
 
 // Inline is a file whose content stands in the Dockerfile.

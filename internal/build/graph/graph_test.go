@@ -47,7 +47,7 @@ func TestGoldens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f, err := Parse("Dockerfile", text)
+			f, err := Parse("Dockerfile", text, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,10 +87,15 @@ func TestErrors(t *testing.T) {
 		{"outside", "FROM scratch\nCOPY ../x /\n", "", "COPY failed: forbidden path outside the build context: ../x ()\nDockerfile:2"},
 		{"several to a file", "FROM scratch\nCOPY a b /c\n", "", "When using COPY with more than one source file, the destination must be a directory and end with a /"},
 		{"bad chmod", "FROM scratch\nCOPY --chmod=99 a b\n", "", "invalid chmod parameter: '99'"},
-		{"git", "FROM scratch\nADD https://github.com/x/y.git /\n", "", "ADD of a git repository is not supported"},
+		{"git in COPY", "FROM scratch\nCOPY https://github.com/x/y.git /\n", "", "source can't be a git ref for COPY"},
+		{"git checksum", "FROM scratch\nADD --checksum=nope https://github.com/x/y.git /\n", "", "not a commit"},
+		{"keep-git-dir", "FROM scratch\nADD --keep-git-dir x /\n", "", "--keep-git-dir only works with git sources"},
+		{"chmod", "FROM scratch\nCOPY --chmod=u~x a /\n", "", "invalid chmod parameter: 'u~x'"},
+		{"frontend", "# syntax=example.com/other\nFROM scratch\n", "", "frontend example.com/other is not supported"},
+		{"check", "# check=error=true\nFROM scratch as x\n", "", "lint violation found for rules: FromAsCasing"},
 		{"url in COPY", "FROM scratch\nCOPY http://x/y /\n", "", "source can't be a URL for COPY"},
-		{"secret", "FROM scratch\nRUN --mount=type=secret,id=x cat\n", "", "RUN --mount=type=secret is not supported"},
-		{"insecure", "FROM scratch\nRUN --security=insecure x\n", "", "RUN --security=insecure is not supported"},
+		{"secret", "FROM scratch\nRUN --mount=type=secret cat\n", "", "one of source, target required"},
+		{"insecure", "FROM scratch\nRUN --security=insecure x\n", "", "security.insecure is not allowed"},
 		{"bad modifier", "FROM scratch\nENV A=${B:^x}\n", "", "unsupported modifier"},
 		{"port", "FROM scratch\nEXPOSE 99999\n", "", "invalid containerPort: 99999"},
 		{"signal", "FROM scratch\nSTOPSIGNAL SIGNOPE\n", "", "invalid signal: SIGNOPE"},
@@ -99,7 +104,7 @@ func TestErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f, err := Parse("Dockerfile", []byte(tt.file))
+			f, err := Parse("Dockerfile", []byte(tt.file), nil)
 			if err == nil {
 				_, err = f.Graph(Options{Platform: host, Host: host, Target: tt.target}, images)
 			}
@@ -111,7 +116,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestBasesListsOnlyNeeded(t *testing.T) {
-	f, err := Parse("Dockerfile", []byte("ARG T=2\nFROM a:$T AS x\nFROM b AS y\nCOPY --from=c:1 / /\nFROM d AS z\nFROM x\nCOPY --from=y / /\n"))
+	f, err := Parse("Dockerfile", []byte("ARG T=2\nFROM a:$T AS x\nFROM b AS y\nCOPY --from=c:1 / /\nFROM d AS z\nFROM x\nCOPY --from=y / /\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +130,7 @@ func TestBasesListsOnlyNeeded(t *testing.T) {
 }
 
 func TestPlatforms(t *testing.T) {
-	f, _ := Parse("Dockerfile", []byte("FROM --platform=$BUILDPLATFORM a AS x\nFROM a\nCOPY --from=x / /\n"))
+	f, _ := Parse("Dockerfile", []byte("FROM --platform=$BUILDPLATFORM a AS x\nFROM a\nCOPY --from=x / /\n"), nil)
 	got, err := f.Bases(Options{Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}, Host: host})
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +147,7 @@ func FuzzGraph(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		file, err := Parse("Dockerfile", text)
+		file, err := Parse("Dockerfile", text, nil)
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ func (b *builder) line(s *stage, c instructions.Command, current int) error {
 	if t, ok := c.(fmt.Stringer); ok {
 		text = oneLine(t.String())
 	}
+	b.checkCommand(s, c)
 	if err := b.expand(s, c); err != nil {
 		return err
 	}
@@ -42,7 +43,8 @@ func (b *builder) expand(s *stage, c instructions.Command) error {
 	}
 	if x, ok := c.(instructions.SupportsSingleWordExpansion); ok {
 		err := x.Expand(func(word string) (string, error) {
-			w, _, err := b.lex.ProcessWord(word, s.env)
+			w, unmatched, err := b.lex.ProcessWord(word, s.env)
+			b.checkVars(s, c, unmatched)
 			return w, err
 		})
 		if err != nil {
@@ -162,10 +164,11 @@ func (b *builder) arg(s *stage, c *instructions.ArgCommand) (string, error) {
 			v := *given
 			a.Value = &v
 		case a.Value != nil:
-			v, _, err := b.lex.ProcessWord(*a.Value, s.env)
+			v, unmatched, err := b.lex.ProcessWord(*a.Value, s.env)
 			if err != nil {
 				return "", err
 			}
+			b.checkVars(s, c, unmatched)
 			a.Value = &v
 		default:
 			if v, ok := b.global.Get(a.Key); ok {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -20,14 +21,33 @@ type File struct {
 	stages   []instructions.Stage
 	args     []instructions.ArgCommand // before the first FROM
 	escape   rune
-	warnings []string
+	lint     *linter.Linter
+	warnings []Warning
 }
 
-// Parse reads a Dockerfile. Errors are Invalid, in Docker's words, and show the line.
-func Parse(name string, text []byte) (*File, error) {
+// frontends are the names of BuildKit's own Dockerfile frontend; all it has ever known is understood here.
+var frontends = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(-upstream)?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$`)
+
+// Parse reads a Dockerfile. Errors are Invalid, in Docker's words, and show the line. args are the request's build arguments, of
+// which some are for the parser.
+func Parse(name string, text []byte, args map[string]*string) (*File, error) {
 	f := &File{name: name, lines: strings.Split(string(text), "\n")}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, fault.Invalid("the Dockerfile (%s) cannot be empty", name)
+	}
+	option := ""
+	if v := args["BUILDKIT_DOCKERFILE_CHECK"]; v != nil {
+		option = *v
+	}
+	if err := f.newLinter(text, option); err != nil {
+		return nil, err
+	}
+	frontend, _, at, ok := parser.DetectSyntax(text)
+	if v := args["BUILDKIT_SYNTAX"]; v != nil {
+		frontend, at, ok = *v, nil, true
+	}
+	if ok && !frontends.MatchString(frontend) {
+		return nil, f.fail(fault.Unsupported("frontend %s is not supported: only docker/dockerfile, which is built in", frontend), at)
 	}
 	result, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
@@ -35,21 +55,20 @@ func Parse(name string, text []byte) (*File, error) {
 	}
 	f.escape = result.EscapeToken
 	for _, w := range result.Warnings {
-		f.warnings = append(f.warnings, w.Short)
-	}
-	lint := linter.New(&linter.Config{Warn: func(_, _, _, msg string, at []parser.Range) {
-		if len(at) > 0 {
-			msg += fmt.Sprintf(" (line %d)", at[0].Start.Line)
+		if w.URL == linter.RuleNoEmptyContinuation.URL {
+			f.lint.Run(&linter.RuleNoEmptyContinuation, []parser.Range{*w.Location}, linter.RuleNoEmptyContinuation.Format())
+			continue
 		}
-		f.warnings = append(f.warnings, msg)
-	}})
-	f.stages, f.args, err = instructions.Parse(result.AST, lint)
+		f.warnings = append(f.warnings, Warning{Text: w.Short})
+	}
+	f.stages, f.args, err = instructions.Parse(result.AST, f.lint)
 	if err != nil {
 		return nil, f.fail(err, nil)
 	}
 	if len(f.stages) == 0 {
 		return nil, fault.Invalid("the Dockerfile (%s) contains no stages to build", name)
 	}
+	f.checkStages()
 	return f, nil
 }
 

@@ -31,6 +31,15 @@ type Options struct {
 	ShmSize  int64
 	Limits   Limits
 	Ulimits  []specs.POSIXRlimit
+	Ignore   []string           // the patterns of .dockerignore, for checks
+	Allow    []string           // entitlements: "security.insecure"
+	Contexts map[string]Context // named ones, by name in lower case
+}
+
+// Context is a named build context: a folder, or an image.
+type Context struct {
+	Folder bool
+	Image  string
 }
 
 // predefined args need no ARG line and stay out of keys and history.
@@ -69,7 +78,9 @@ func (f *File) Bases(o Options) ([][2]string, error) {
 		if err != nil {
 			return f.fail(err, s.Location)
 		}
-		if j, ok := f.stage(name, i); ok && !number(name) {
+		if c, ok := o.Contexts[strings.ToLower(name)]; ok {
+			add(c.Image, platform)
+		} else if j, ok := f.stage(name, i); ok && !number(name) {
 			if err := visit(j); err != nil {
 				return err
 			}
@@ -80,7 +91,9 @@ func (f *File) Bases(o Options) ([][2]string, error) {
 		}
 		for _, c := range s.Commands {
 			for _, from := range sources(c) {
-				if j, ok := f.stage(from, i); ok {
+				if c, ok := o.Contexts[strings.ToLower(from)]; ok {
+					add(c.Image, "")
+				} else if j, ok := f.stage(from, i); ok {
 					if err := visit(j); err != nil {
 						return err
 					}

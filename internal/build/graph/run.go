@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -11,13 +12,14 @@ import (
 )
 
 func (b *builder) run(s *stage, c *instructions.RunCommand, current int) (string, error) {
-	if instructions.GetSecurity(c) != instructions.SecuritySandbox {
-		return "", fmt.Errorf("RUN --security=%s is not supported", instructions.GetSecurity(c))
+	insecure := instructions.GetSecurity(c) == instructions.SecurityInsecure
+	if insecure && !slices.Contains(b.opt.Allow, "security.insecure") {
+		return "", fmt.Errorf("security.insecure is not allowed: build with --allow security.insecure")
 	}
 	if len(instructions.GetDevices(c)) > 0 {
 		return "", fmt.Errorf("RUN --device is not supported")
 	}
-	op := Run{Dir: s.path("/"), User: s.Config.Config.User, Hosts: b.opt.Hosts, ShmSize: b.opt.ShmSize,
+	op := Run{Insecure: insecure, Dir: s.path("/"), User: s.Config.Config.User, Hosts: b.opt.Hosts, ShmSize: b.opt.ShmSize,
 		Limits: b.opt.Limits, Ulimits: b.opt.Ulimits}
 	if wd := s.Config.Config.WorkingDir; wd != "" {
 		op.Dir = s.path(wd)
@@ -109,54 +111,87 @@ func hereDocs(c *instructions.RunCommand, op *Run) (instructions.ShellDependantC
 }
 
 func (b *builder) mount(s *stage, step *Step, m *instructions.Mount, current int) (Mount, error) {
-	out := Mount{Type: string(m.Type), Target: s.path(m.Target), ReadOnly: m.ReadOnly, Size: m.SizeLimit, From: Source{Context: true}}
+	out := Mount{Type: string(m.Type), ReadOnly: m.ReadOnly}
+	if m.Target != "" {
+		out.Target = s.path(m.Target)
+	}
+	if m.UID != nil {
+		out.UID = uint32(*m.UID)
+	}
+	if m.GID != nil {
+		out.GID = uint32(*m.GID)
+	}
 	switch m.Type {
-	case instructions.MountTypeBind, instructions.MountTypeCache, instructions.MountTypeTmpfs:
-	default:
-		return out, fmt.Errorf("RUN --mount=type=%s is not supported", m.Type)
+	case instructions.MountTypeSecret:
+		return out, secretMount(&out, m)
+	case instructions.MountTypeSSH:
+		out.ID, out.Required, out.Mode = cmp.Or(m.CacheID, "default"), m.Required, modeOr(m, 0o600)
+		if m.Source != "" {
+			return out, fmt.Errorf("ssh does not support source")
+		}
+		return out, nil
 	}
 	if m.Target == "" || out.Target == "/" {
 		return out, fmt.Errorf("invalid mount target %q", m.Target)
 	}
-	if m.Type == instructions.MountTypeCache {
-		if m.From != "" {
-			return out, fmt.Errorf("RUN --mount=type=cache,from=%s is not supported", m.From)
-		}
-		out.CacheID, out.Sharing, out.Mode = m.CacheID, string(m.CacheSharing), 0o755
-		if out.CacheID == "" {
-			out.CacheID = path.Clean(m.Target)
-		}
-		if out.Sharing == "" {
-			out.Sharing = "shared"
-		}
-		if out.Sharing == "private" {
-			return out, fmt.Errorf("RUN --mount=type=cache,sharing=private is not supported")
-		}
-		if m.Mode != nil {
-			out.Mode = uint32(*m.Mode)
-		}
-		if m.UID != nil {
-			out.UID = uint32(*m.UID)
-		}
-		if m.GID != nil {
-			out.GID = uint32(*m.GID)
-		}
+	switch m.Type {
+	case instructions.MountTypeTmpfs:
+		out.Size = m.SizeLimit
 		return out, nil
-	}
-	if m.Type == instructions.MountTypeTmpfs {
-		return out, nil
+	case instructions.MountTypeCache:
+		out.CacheID, out.Sharing, out.Mode = cmp.Or(m.CacheID, path.Clean(m.Target)), cmp.Or(string(m.CacheSharing), "shared"), modeOr(m, 0o755)
+		if ns := b.opt.Args["BUILDKIT_CACHE_MOUNT_NS"]; ns != nil {
+			out.CacheID = *ns + "/" + out.CacheID
+		}
+		if m.From == "" {
+			return out, nil
+		}
+	case instructions.MountTypeBind:
+		out.From = Source{Context: true}
+	default:
+		return out, fmt.Errorf("RUN --mount=type=%s is not supported", m.Type)
 	}
 	out.Path = path.Join("/", m.Source)
-	if m.From != "" {
-		from, err := b.from(m.From, current)
-		if err != nil {
-			return out, err
-		}
-		if from == None {
-			return out, fmt.Errorf("RUN --mount from an empty stage is not supported")
-		}
-		out.From = Source{Input: len(step.Inputs)}
-		step.Inputs = append(step.Inputs, from)
+	if m.From == "" {
+		return out, nil
 	}
-	return out, nil
+	var err error
+	out.From, err = b.source(step, m.From, current)
+	return out, err
+}
+
+func modeOr(m *instructions.Mount, mode uint32) uint32 {
+	if m.Mode != nil {
+		return uint32(*m.Mode) & 0o7777
+	}
+	return mode
+}
+
+func secretMount(out *Mount, m *instructions.Mount) error {
+	out.ID, out.Required, out.Mode = cmp.Or(m.Source, m.CacheID), m.Required, modeOr(m, 0o400)
+	if out.ID == "" {
+		if m.Target == "" {
+			return fmt.Errorf("one of source, target required")
+		}
+		out.ID = path.Base(m.Target)
+	}
+	if m.Env != nil {
+		out.Env = *m.Env
+	} else if m.Target == "" {
+		out.Target = "/run/secrets/" + path.Base(out.ID)
+	}
+	return nil
+}
+
+// source makes what a --from names an input of the step.
+func (b *builder) source(step *Step, name string, current int) (Source, error) {
+	if c, ok := b.opt.Contexts[strings.ToLower(name)]; ok && c.Folder {
+		return Source{Context: true, Name: strings.ToLower(name)}, nil
+	}
+	from, err := b.from(name, current)
+	if err != nil {
+		return Source{}, err
+	}
+	step.Inputs = append(step.Inputs, from)
+	return Source{Input: len(step.Inputs) - 1}, nil
 }

@@ -196,6 +196,10 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 			return Result{}, err
 		}
 	}
+	below := work.Parent
+	if c, ok := step.Op.(graph.Copy); ok && c.Alone() {
+		work.Parent = nil
+	}
 	reads, err := w.Reads(ctx, step)
 	if err != nil {
 		return Result{}, err
@@ -207,7 +211,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if !o.NoCache {
 		if rec, ok := s.cache.Get(key, o.Build); ok {
 			trace.Step(ctx, "build", "cached", "step", step.About)
-			return made(work, rec, true), nil
+			return made(below, rec, true), nil
 		}
 	}
 	name := key
@@ -244,13 +248,14 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if err != nil {
 		return Result{}, err
 	}
-	return made(work, rec, false), nil
+	return made(below, rec, false), nil
 }
 
-func made(w Work, rec cache.Record, cached bool) Result {
-	r := Result{Key: rec.Key, Layers: w.Parent, Created: rec.Created, Cached: cached}
+// made puts what a step made on the layers below it.
+func made(below []digest.Digest, rec cache.Record, cached bool) Result {
+	r := Result{Key: rec.Key, Layers: below, Created: rec.Created, Cached: cached}
 	if rec.Layer != "" {
-		r.Layers, r.Added = append(slices.Clone(w.Parent), rec.Layer), true
+		r.Layers, r.Added = append(slices.Clone(below), rec.Layer), true
 	}
 	return r
 }

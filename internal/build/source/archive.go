@@ -97,7 +97,7 @@ func Read(ctx context.Context, r io.Reader, dir string, o Owners) (_ *Archive, e
 			a.Close()
 		}
 	}()
-	l := &loader{a: a, w: bufio.NewWriterSize(a.spool, 1<<20), buf: make([]byte, 128<<10), owners: o}
+	l := newLoader(a, o)
 	tr := tar.NewReader(bufio.NewReaderSize(plain, 256<<10))
 	for {
 		if err := ctx.Err(); err != nil {
@@ -133,7 +133,7 @@ func File(dir, name string, r io.Reader, mode fs.FileMode, modTime time.Time) (_
 	if a.spool, err = spool(dir); err != nil {
 		return nil, err
 	}
-	l := &loader{a: a, w: bufio.NewWriterSize(a.spool, 1<<20), buf: make([]byte, 128<<10)}
+	l := newLoader(a, Root)
 	n := &node{Entry: Entry{Path: "/" + name, Name: name, Mode: mode.Perm(), ModTime: modTime}}
 	if err = l.store(n, r); err == nil {
 		err = l.w.Flush()
@@ -177,6 +177,10 @@ type loader struct {
 	buf    []byte
 	offset int64
 	owners Owners
+}
+
+func newLoader(a *Archive, o Owners) *loader {
+	return &loader{a: a, w: bufio.NewWriterSize(a.spool, 1<<20), buf: make([]byte, 128<<10), owners: o}
 }
 
 func newDir(p, name string) *node {
