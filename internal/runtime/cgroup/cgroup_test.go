@@ -306,13 +306,17 @@ func TestV2Files(t *testing.T) {
 	must(t, g.Create(&specs.LinuxResources{
 		Memory:  &specs.LinuxMemory{Limit: ptr(int64(100)), Swap: ptr(int64(150)), Reservation: ptr(int64(50))},
 		CPU:     &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(-1)), Cpus: "0-1"},
-		Pids:    &specs.LinuxPids{Limit: ptr(int64(0))},
+		Pids:    &specs.LinuxPids{Limit: ptr(int64(0))}, // not before there is a process
 		BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(1000)), ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: 8}, Rate: 1000}}},
 		Unified: map[string]string{"memory.high": "90"},
 	}))
+	if got := readString(g.dir("pids") + "/pids.max"); got != "" {
+		t.Errorf("pids.max is %q in a group without a process", got)
+	}
+	must(t, g.Settle())
 	for file, want := range map[string]string{
-		"memory.max": "100", "memory.swap.max": "50", "memory.low": "50", "cpu.weight": "39", "cpu.max": "max 100000", "cpuset.cpus": "0-1",
-		"pids.max": "max", "io.weight": "10000", "io.max": "8:0 rbps=1000", "memory.high": "90",
+		"memory.max": "100", "memory.swap.max": "50", "memory.low": "50", "cpu.weight": "100", "cpu.max": "max 100000", "cpuset.cpus": "0-1",
+		"pids.max": "0", "io.weight": "10000", "io.max": "8:0 rbps=1000", "memory.high": "90",
 	} {
 		if got := readString(g.dir("memory") + "/" + file); got != want {
 			t.Errorf("%s is %q, want %q", file, got, want)
@@ -327,8 +331,12 @@ func TestV2Files(t *testing.T) {
 		"swappiness":         {Memory: &specs.LinuxMemory{Swappiness: ptr(uint64(1))}},
 		"swap below memory":  {Memory: &specs.LinuxMemory{Limit: ptr(int64(10)), Swap: ptr(int64(5))}},
 		"swap without limit": {Memory: &specs.LinuxMemory{Swap: ptr(int64(5))}},
-		"network":            {Network: &specs.LinuxNetwork{}},
+		"network":            {Network: &specs.LinuxNetwork{ClassID: ptr(uint32(1))}},
 		"rdma":               {Rdma: map[string]specs.LinuxRdma{"x": {}}},
+		"no rdma":            {Rdma: map[string]specs.LinuxRdma{"x": {HcaHandles: ptr(uint32(1))}}},
+		"burst":              {CPU: &specs.LinuxCPU{Quota: ptr(int64(1000)), Burst: ptr(uint64(2000))}},
+		"hierarchy":          {Memory: &specs.LinuxMemory{UseHierarchy: ptr(false)}},
+		"leaf weight":        {BlockIO: &specs.LinuxBlockIO{LeafWeight: ptr(uint16(10))}},
 		"realtime":           {CPU: &specs.LinuxCPU{RealtimeRuntime: ptr(int64(1))}},
 		"file":               {Unified: map[string]string{"../x.y": "1"}},
 		"kernel":             {Memory: &specs.LinuxMemory{Kernel: ptr(int64(1))}},
@@ -360,7 +368,7 @@ func TestV2Stats(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	for _, p := range []string{"", "/", "/..", "system.slice:docker:x"} {
+	for _, p := range []string{"", "/", "/..", "system.slice:docker", "a:b:c:d", "system:docker:x", "a--b.slice:p:x", "x.slice:p:", "x.slice:p:a/b"} {
 		if _, err := Open(p); err == nil {
 			t.Errorf("%q: no error", p)
 		}

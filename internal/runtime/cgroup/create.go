@@ -14,55 +14,101 @@ import (
 )
 
 // Create makes the group in every hierarchy and sets its limits. A group that exists already is
-// taken over if it has no processes. After an error nothing of it is left.
+// taken over if it has no processes. After an error nothing of it is left. Settle must follow, once a process is in it.
 func (g *Group) Create(r *specs.LinuxResources) (err error) {
+	if r == nil {
+		r = &specs.LinuxResources{}
+	}
+	if err := g.refuse(r); err != nil {
+		return err
+	}
 	var made []string
 	defer func() {
 		if err != nil {
+			g.dropUnit()
 			for _, d := range made {
 				_ = unix.Rmdir(d)
 			}
 		}
 	}()
+	for _, d := range g.dirs() {
+		if b, _ := os.ReadFile(path.Join(d, "cgroup.procs")); len(b) > 0 {
+			return fault.Conflict("cgroup %s has processes already", g.path)
+		}
+	}
+	if g.unit != nil {
+		if err := g.startUnit(r); err != nil {
+			return err
+		}
+	}
 	for _, m := range g.host.mounts() {
 		dir := m + g.path
-		switch err := g.makeDir(m); {
-		case err == nil:
-			made = append(made, dir)
-		case errors.Is(err, fs.ErrExist):
-			if b, _ := os.ReadFile(path.Join(dir, "cgroup.procs")); len(b) > 0 {
-				return fault.Conflict("cgroup %s has processes already", g.path)
-			}
-			made = append(made, dir)
-		default:
+		if err := g.makeDir(m); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fault.Internal("cannot make cgroup %s: %w", dir, err)
 		}
+		made = append(made, dir)
 	}
-	if cs := g.dir("cpuset"); cs != "" && !g.host.V2 {
-		if err := inheritCpuset(g.host.Controllers["cpuset"], g.path); err != nil {
-			return fault.Internal("cannot initialise the cpuset of cgroup %s: %w", g.path, err)
+	if v2 := g.v2(); v2 != "" {
+		if kind := readString(path.Join(v2, "cgroup.type")); kind == "domain invalid" {
+			return fault.Conflict("cgroup %s cannot have processes: a parent of it is threaded", g.path)
 		}
 	}
-	if r == nil {
-		r = &specs.LinuxResources{}
+	if cs, ok := g.host.Controllers["cpuset"]; ok {
+		if err := inheritCpuset(cs, g.path); err != nil {
+			return fault.Internal("cannot initialise the cpuset of cgroup %s: %w", g.path, err)
+		}
 	}
 	return g.apply(r, true)
 }
 
-// makeDir makes the group's directory and its parents below a mount point. Under v2 controllers
+// Settle ends the preparations for a new group, once its first process is in it: until then another
+// holds it for systemd, and a limit of no processes at all waits. Without either it does nothing.
+func (g *Group) Settle() error {
+	if h := g.holder.Swap(nil); h != nil {
+		h.release()
+	}
+	if limit := g.late.Swap(nil); limit != nil {
+		w := writer{g: g}
+		w.put("pids", "pids.max", *limit)
+		return w.err
+	}
+	return nil
+}
+
+// Delegate gives a v2 group to a user, as far as the kernel lists what may be given
+// (config-linux.md, "Cgroup ownership"): for containers that mount their own cgroup
+// writable and run as uid, an id of the host. Under v1 that would not be safe, and nothing happens.
+func (g *Group) Delegate(uid int) error {
+	if !g.host.V2 {
+		return nil
+	}
+	dir := g.v2()
+	if err := os.Chown(dir, uid, -1); err != nil {
+		return fault.Internal("cannot give cgroup %s to user %d: %w", g.path, uid, err)
+	}
+	list := []string{"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
+	if b, err := os.ReadFile("/sys/kernel/cgroup/delegate"); err == nil {
+		list = strings.Fields(string(b))
+	}
+	for _, file := range list {
+		if err := os.Chown(path.Join(dir, file), uid, -1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fault.Internal("cannot give cgroup %s to user %d: %w", g.path, uid, err)
+		}
+	}
+	return nil
+}
+
+// makeDir makes the group's directory and its parents below a mount point. In a v2 tree controllers
 // are enabled on the way down.
 func (g *Group) makeDir(mount string) error {
-	if err := os.Mkdir(mount+g.path, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
-		if err == nil && g.host.V2 {
-			return enable(mount, g.path)
-		}
-		return err
-	}
-	if err := os.MkdirAll(mount+path.Dir(g.path), 0o755); err != nil {
-		return err
-	}
 	err := os.Mkdir(mount+g.path, 0o755)
-	if err == nil && g.host.V2 {
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(mount+path.Dir(g.path), 0o755); err != nil {
+			return err
+		}
+		err = os.Mkdir(mount+g.path, 0o755)
+	}
+	if err == nil && (g.host.V2 || mount == g.host.Unified && len(g.host.Offers) > 0) || g.unit != nil && errors.Is(err, fs.ErrExist) && g.host.V2 {
 		return enable(mount, g.path)
 	}
 	return err

@@ -1,7 +1,11 @@
 package cgroup
 
 import (
+	"fmt"
+	"maps"
 	"os"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,46 +34,249 @@ func withEveryContainers(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgr
 	return append(rules[:len(rules):len(rules)], everyContainers...)
 }
 
-// devices sets a new group's rules, in their order. Without any, everything that the parent may is allowed.
-func (g *Group) devices(rules []specs.LinuxDeviceCgroup) error {
-	if len(rules) == 0 {
-		return nil
+// devices sets the group's rules, in their order. Without any, everything that the parent may is allowed.
+func (g *Group) devices(rules []specs.LinuxDeviceCgroup, fresh bool) error {
+	for _, r := range rules {
+		if _, err := deviceRule(r); err != nil {
+			return err
+		}
 	}
-	if g.host.V2 {
-		return devicesV2(g.dir(""), rules)
+	if dir, ok := g.host.Controllers["devices"]; ok {
+		return g.devicesV1(dir+g.path, withEveryContainers(rules), fresh)
 	}
-	dir := g.dir("devices")
+	dir := g.v2()
 	if dir == "" {
 		return fault.Invalid("this machine has no devices cgroup controller")
 	}
-	// The kernel takes one rule a write, but many writes to an open file.
-	var open [2]*os.File
-	defer func() {
-		for _, f := range open {
-			if f != nil {
-				f.Close()
+	return devicesV2(dir, rules)
+}
+
+// devicesV1 writes the rules to a new group one by one. In a live one, which may have groups below that
+// forbid the great switch "a", and whose processes work meanwhile, only the difference is written.
+func (g *Group) devicesV1(dir string, rules []specs.LinuxDeviceCgroup, fresh bool) error {
+	f := deviceFiles{dir: dir}
+	defer f.close()
+	if fresh {
+		for _, r := range rules {
+			text, err := deviceRule(r)
+			if err == nil {
+				err = f.write(r.Allow, text)
+			}
+			if err != nil {
+				return err
 			}
 		}
-	}()
-	for _, r := range withEveryContainers(rules) {
-		text, err := deviceRule(r)
-		if err != nil {
+		return nil
+	}
+	want := decide(rules)
+	now, err := readDevices(dir)
+	if err != nil {
+		return err
+	}
+	if want.all || now.all {
+		// The kernel does not tell what it forbids where it allows the rest, so that begins anew; and from all to some
+		// goes by way of nothing, which nobody should see.
+		if !want.all && !g.Frozen() {
+			if err := g.Freeze(); err == nil {
+				defer g.Thaw()
+			}
+		}
+		if err := f.write(want.all, "a"); err != nil {
 			return err
 		}
-		file, at := "devices.deny", 0
-		if r.Allow {
-			file, at = "devices.allow", 1
-		}
-		if open[at] == nil {
-			if open[at], err = os.OpenFile(dir+"/"+file, os.O_WRONLY, 0); err != nil {
-				return fault.Internal("cannot open the rules of devices: %w", err)
+		for _, at := range want.sorted() {
+			if err := f.write(!want.all, at.rule(want.some[at])); err != nil {
+				return err
 			}
 		}
-		if _, err := open[at].WriteString(text); err != nil {
-			return fault.Internal("cannot write %s to %s/%s: %w", text, dir, file, err)
+		return nil
+	}
+	for _, at := range want.sorted() {
+		if more := want.some[at] &^ now.some[at]; more != 0 {
+			if err := f.write(true, at.rule(more)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, at := range now.sorted() {
+		if less := now.some[at] &^ want.some[at]; less != 0 {
+			if err := f.write(false, at.rule(less)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// deviceFiles are devices.deny and devices.allow: the kernel takes one rule a write, but many writes to an open file.
+type deviceFiles struct {
+	dir  string
+	open [2]*os.File
+}
+
+func (d *deviceFiles) write(allow bool, rule string) (err error) {
+	file, at := "devices.deny", 0
+	if allow {
+		file, at = "devices.allow", 1
+	}
+	if d.open[at] == nil {
+		if d.open[at], err = os.OpenFile(path.Join(d.dir, file), os.O_WRONLY, 0); err != nil {
+			return fault.Internal("cannot open the rules of devices: %w", err)
+		}
+	}
+	if _, err := d.open[at].WriteString(rule); err != nil {
+		return fault.Internal("cannot write %s to %s: %w", rule, path.Join(d.dir, file), err)
+	}
+	return nil
+}
+
+func (d *deviceFiles) close() {
+	for _, f := range d.open {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// deviceSet is what rules come to, in the kernel's own form: all or nothing, but some.
+type deviceSet struct {
+	all  bool
+	some map[deviceAt]access // exceptions: forbidden if all, else allowed
+}
+
+// deviceAt is a device, or many: -1 is any number.
+type deviceAt struct {
+	kind         string // "b" or "c"
+	major, minor int64
+}
+
+type access uint8 // bits of "rwm", r the lowest
+
+func accessOf(s string) (a access) {
+	for i, c := range "rwm" {
+		if s == "" || strings.ContainsRune(s, c) {
+			a |= 1 << i
+		}
+	}
+	return a
+}
+
+func (a access) String() string {
+	s := ""
+	for i, c := range "rwm" {
+		if a&(1<<i) != 0 {
+			s += string(c)
+		}
+	}
+	return s
+}
+
+func (d deviceAt) rule(a access) string {
+	return d.kind + " " + star(&d.major) + ":" + star(&d.minor) + " " + a.String()
+}
+
+func (s deviceSet) sorted() []deviceAt {
+	return slices.SortedFunc(maps.Keys(s.some), func(a, b deviceAt) int { return strings.Compare(a.rule(0), b.rule(0)) })
+}
+
+// decide applies rules in order as the kernel's devices controller does.
+func decide(rules []specs.LinuxDeviceCgroup) deviceSet {
+	s := deviceSet{all: true, some: map[deviceAt]access{}}
+	for _, r := range rules {
+		kind := r.Type
+		switch kind {
+		case "", "a":
+			s.all = r.Allow
+			clear(s.some)
+			continue
+		case "u":
+			kind = "c"
+		}
+		at := deviceAt{kind, numberOrAny(r.Major), numberOrAny(r.Minor)}
+		if r.Allow != s.all {
+			s.some[at] |= accessOf(r.Access)
+		} else if s.some[at] &^= accessOf(r.Access); s.some[at] == 0 {
+			delete(s.some, at)
+		}
+	}
+	return s
+}
+
+func numberOrAny(n *int64) int64 {
+	if n == nil || *n < 0 {
+		return -1
+	}
+	return *n
+}
+
+// readDevices is what devices.list says: "a *:* rwm" for all, else lines as "c 1:3 rw".
+func readDevices(dir string) (deviceSet, error) {
+	b, err := os.ReadFile(path.Join(dir, "devices.list"))
+	if err != nil {
+		return deviceSet{}, fault.Internal("cannot read the rules of devices: %w", err)
+	}
+	s := deviceSet{some: map[deviceAt]access{}}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		if f[0] == "a" {
+			s.all = true
+			continue
+		}
+		major, minor, _ := strings.Cut(f[1], ":")
+		at := deviceAt{kind: f[0], major: -1, minor: -1}
+		if n, err := strconv.ParseInt(major, 10, 64); err == nil {
+			at.major = n
+		}
+		if n, err := strconv.ParseInt(minor, 10, 64); err == nil {
+			at.minor = n
+		}
+		s.some[at] |= accessOf(f[2])
+	}
+	return s, nil
+}
+
+// deviceAllow is one entry of systemd's DeviceAllow: a path or a class, and what is allowed.
+type deviceAllow struct{ Path, Access string }
+
+// systemd is a set with exceptions that are allowed, in its words (systemd.resource-control(5), DeviceAllow=).
+// "char-*" is any of a type; of a major alone it knows names only, so these go by the name in /proc/devices.
+func (s deviceSet) systemd() []deviceAllow {
+	list := []deviceAllow{}
+	for _, at := range s.sorted() {
+		class := map[string]string{"c": "char", "b": "block"}[at.kind]
+		switch {
+		case at.major < 0 && at.minor < 0:
+			list = append(list, deviceAllow{class + "-*", s.some[at].String()})
+		case at.major >= 0 && at.minor >= 0:
+			list = append(list, deviceAllow{fmt.Sprintf("/dev/%s/%d:%d", class, at.major, at.minor), s.some[at].String()})
+		case at.major >= 0:
+			if name := majorName(at.kind, at.major); name != "" {
+				list = append(list, deviceAllow{class + "-" + name, s.some[at].String()})
+			}
+		}
+	}
+	return list
+}
+
+// majorName is what /proc/devices calls a major number; "" if it has no driver, so nothing to allow.
+func majorName(kind string, major int64) string {
+	b, _ := os.ReadFile("/proc/devices")
+	section := ""
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "Character"):
+			section = "c"
+		case strings.HasPrefix(line, "Block"):
+			section = "b"
+		case len(f) == 2 && section == kind && f[0] == strconv.FormatInt(major, 10):
+			return f[1]
+		}
+	}
+	return ""
 }
 
 // deviceRule is a rule as devices.allow takes it (Documentation/admin-guide/cgroup-v1/devices.rst).

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"encoding/binary"
+	"runtime"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -118,7 +119,11 @@ func orAll(access string) string {
 	return access
 }
 
-// devicesV2 attaches the rules' program to the group; it goes away with the group.
+// devicesName is what the program is called in the kernel, by which a later one finds what it replaces.
+const devicesName = "tare_devices"
+
+// devicesV2 attaches the rules' program to the group; it goes away with the group. One that was
+// attached before is exchanged for it in one step.
 func devicesV2(dir string, rules []specs.LinuxDeviceCgroup) error {
 	if len(rules) == 0 {
 		return nil
@@ -133,6 +138,10 @@ func devicesV2(dir string, rules []specs.LinuxDeviceCgroup) error {
 	}
 	defer unix.Close(cg)
 	license := []byte("Apache\x00")
+	var pin runtime.Pinner // what is handed over as a number must not move
+	defer pin.Unpin()
+	pin.Pin(&prog[0])
+	pin.Pin(&license[0])
 	// The start of union bpf_attr for BPF_PROG_LOAD.
 	load := struct {
 		kind, count    uint32
@@ -141,16 +150,81 @@ func devicesV2(dir string, rules []specs.LinuxDeviceCgroup) error {
 		logSize        uint32
 		log            uint64
 		kernel, flags  uint32
+		name           [16]byte
 	}{kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(prog) / 8),
 		insns: uint64(uintptr(unsafe.Pointer(&prog[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0])))}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+	copy(load.name[:], devicesName)
+	fd, errno := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
 	if errno != 0 {
 		return fault.Internal("cannot load the device rules of cgroup %s: %w", dir, errno)
 	}
-	defer unix.Close(int(fd))
-	attach := struct{ target, prog, kind, flags uint32 }{uint32(cg), uint32(fd), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI}
-	if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_ATTACH, uintptr(unsafe.Pointer(&attach)), unsafe.Sizeof(attach)); errno != 0 {
+	defer unix.Close(fd)
+	attach := struct{ target, prog, kind, flags, replace uint32 }{uint32(cg), uint32(fd), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI, 0}
+	old := attachedDevices(cg)
+	for i, o := range old {
+		defer unix.Close(o)
+		if i == 0 {
+			attach.flags, attach.replace = unix.BPF_F_ALLOW_MULTI|unix.BPF_F_REPLACE, uint32(o)
+		}
+	}
+	if _, errno := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attach), unsafe.Sizeof(attach)); errno != 0 {
 		return fault.Internal("cannot attach the device rules of cgroup %s: %w", dir, errno)
 	}
+	for _, o := range old[min(1, len(old)):] { // none, but for two writers at once
+		detach := struct{ target, prog, kind uint32 }{uint32(cg), uint32(o), unix.BPF_CGROUP_DEVICE}
+		_, _ = bpf(unix.BPF_PROG_DETACH, unsafe.Pointer(&detach), unsafe.Sizeof(detach))
+	}
 	return nil
+}
+
+func bpf(cmd uintptr, attr unsafe.Pointer, size uintptr) (int, unix.Errno) {
+	r, _, errno := unix.Syscall(unix.SYS_BPF, cmd, uintptr(attr), size)
+	return int(r), errno
+}
+
+// attachedDevices are our programs on the group, as descriptors; others' (systemd's) are left alone: all have to allow.
+func attachedDevices(cg int) []int {
+	ids := make([]uint32, 64)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&ids[0])
+	query := struct {
+		target, kind, flags, attachFlags uint32
+		ids                              uint64
+		count                            uint32
+		_                                uint32
+	}{target: uint32(cg), kind: unix.BPF_CGROUP_DEVICE, ids: uint64(uintptr(unsafe.Pointer(&ids[0]))), count: uint32(len(ids))}
+	if _, errno := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&query), unsafe.Sizeof(query)); errno != 0 {
+		return nil
+	}
+	var ours []int
+	for _, id := range ids[:min(int(query.count), len(ids))] {
+		get := struct{ id, next, flags uint32 }{id: id}
+		fd, errno := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&get), unsafe.Sizeof(get))
+		if errno != 0 {
+			continue
+		}
+		if programName(fd) == devicesName {
+			ours = append(ours, fd)
+		} else {
+			unix.Close(fd)
+		}
+	}
+	return ours
+}
+
+// programName reads struct bpf_prog_info (linux/bpf.h), whose name is at byte 64.
+func programName(fd int) string {
+	info := make([]byte, 80)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&info[0])
+	get := struct {
+		fd, size uint32
+		info     uint64
+	}{uint32(fd), uint32(len(info)), uint64(uintptr(unsafe.Pointer(&info[0])))}
+	if _, errno := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, unsafe.Pointer(&get), unsafe.Sizeof(get)); errno != 0 {
+		return ""
+	}
+	return unix.ByteSliceToString(info[64:])
 }

@@ -14,14 +14,25 @@ import (
 
 // Hierarchies says where controllers are mounted.
 type Hierarchies struct {
-	V2 bool
+	V2 bool // one tree has all controllers
 	// Controllers maps a v1 controller ("memory", "name=systemd") to its mount point; under v2 the one entry "" is the tree's.
 	Controllers map[string]string
+	// Unified is the mount point of a hybrid machine's v2 tree, and Offers the controllers it has; both empty elsewhere.
+	Unified string
+	Offers  []string
 }
 
 // mounts are the mount points, each once, in a fixed order.
 func (h Hierarchies) mounts() []string {
-	return slices.Compact(slices.Sorted(maps.Values(h.Controllers)))
+	list := slices.Compact(slices.Sorted(maps.Values(h.Controllers)))
+	if h.Unified != "" {
+		list = append(list, h.Unified)
+	}
+	return list
+}
+
+func (h Hierarchies) inUnified(controller string) bool {
+	return h.Unified != "" && slices.Contains(h.Offers, controller)
 }
 
 var mounted = sync.OnceValues(func() (Hierarchies, error) {
@@ -30,7 +41,11 @@ var mounted = sync.OnceValues(func() (Hierarchies, error) {
 		return Hierarchies{}, fault.Internal("cannot find the cgroup hierarchies: %w", err)
 	}
 	defer f.Close()
-	return parseMountinfo(f)
+	h, err := parseMountinfo(f)
+	if h.Unified != "" {
+		h.Offers = strings.Fields(readString(h.Unified + "/cgroup.controllers"))
+	}
+	return h, err
 })
 
 // Mounted finds the hierarchies of this machine, once per process.
@@ -79,6 +94,8 @@ func parseMountinfo(r io.Reader) (Hierarchies, error) {
 		}
 		h.V2 = true
 		h.Controllers[""] = unified
+	} else {
+		h.Unified = unified
 	}
 	return h, nil
 }

@@ -18,6 +18,9 @@ const killLimit = 10 * time.Second
 // Kill ends all processes of the group and below, frozen ones too, and returns when none is left. A group that is not there has none.
 func (g *Group) Kill() error {
 	deadline := time.Now().Add(killLimit)
+	if g.host.V2 {
+		_ = write(g.v2(), "cgroup.kill", "1") // all at once, whatever forks; since Linux 5.14
+	}
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		pids, err := g.Pids()
 		if err != nil || len(pids) == 0 {

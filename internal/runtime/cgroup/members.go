@@ -17,9 +17,12 @@ import (
 
 // member is the directory whose members are the group's.
 func (g *Group) member() string {
+	if g.host.V2 {
+		return g.v2()
+	}
 	for _, c := range []string{"pids", "memory", "devices", "freezer", "cpu"} {
-		if d := g.dir(c); d != "" {
-			return d
+		if m, ok := g.host.Controllers[c]; ok {
+			return m + g.path
 		}
 	}
 	return g.dirs()[0]
@@ -68,11 +71,15 @@ func (g *Group) Freeze() error { return g.freezer(true) }
 func (g *Group) Thaw() error { return g.freezer(false) }
 
 func (g *Group) freezer(freeze bool) error {
-	dir, file, value, reached := g.dir("freezer"), "freezer.state", "THAWED", g.frozenV1
+	file, value, reached := "freezer.state", "THAWED", g.frozenV1
 	if freeze {
 		value = "FROZEN"
 	}
-	if g.host.V2 {
+	dir, v2 := g.on("freezer")
+	if !v2 && dir == "" && g.v2() != "" { // a core file of v2, it needs no controller
+		dir, v2 = g.v2(), true
+	}
+	if v2 {
 		file, value, reached = "cgroup.freeze", "0", g.frozenV2
 		if freeze {
 			value = "1"
@@ -104,20 +111,19 @@ func (g *Group) freezer(freeze bool) error {
 }
 
 func (g *Group) frozenV1() bool {
-	s := readString(path.Join(g.dir("freezer"), "freezer.state"))
-	return s == "FROZEN"
+	return readString(path.Join(g.dir("freezer"), "freezer.state")) == "FROZEN"
 }
 
 func (g *Group) frozenV2() bool {
-	return readKeys(path.Join(g.dir(""), "cgroup.events"))["frozen"] == 1
+	return readKeys(path.Join(g.v2(), "cgroup.events"))["frozen"] == 1
 }
 
 // Frozen tells whether the group is frozen now.
 func (g *Group) Frozen() bool {
-	if g.host.V2 {
-		return g.frozenV2()
+	if dir, v2 := g.on("freezer"); dir != "" && !v2 {
+		return g.frozenV1()
 	}
-	return g.dir("freezer") != "" && g.frozenV1()
+	return g.v2() != "" && g.frozenV2()
 }
 
 // removeLimit is how long Remove waits for killed processes to be gone from the group.
@@ -127,6 +133,7 @@ const removeLimit = 2 * time.Second
 // is no error. It does not kill: Conflict if there are processes left after two seconds. Parents of the
 // group that have become empty stay.
 func (g *Group) Remove() error {
+	g.dropUnit()
 	deadline := time.Now().Add(removeLimit)
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		busy := ""

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,25 +23,53 @@ type Stats struct {
 	CPUUser       uint64   // ns
 	CPUSystem     uint64   // ns
 	PerCPU        []uint64 // ns; v1 only
+	PerCPUUser    []uint64 // ns; v1 only
+	PerCPUSystem  []uint64 // ns; v1 only
 	Periods       uint64
 	Throttled     uint64
 	ThrottledTime uint64 // ns
+	Bursts        uint64 // periods that used up more than the quota
+	BurstTime     uint64 // ns
+	CPUs, Mems    string // that may be used
 	MemoryUsage   uint64 // bytes, page cache included
 	MemoryMax     uint64 // peak bytes; 0 if unknown
 	MemoryLimit   uint64 // bytes; the host's memory where there is no limit
 	MemoryFailcnt uint64
 	MemoryStat    map[string]uint64 // memory.stat as the kernel names it
+	MemoryEvents  map[string]uint64 // memory.events as the kernel names it; v2 only
+	Swap          Counter           // v2: swap alone; v1: memory and swap
+	Kernel        Counter           // v1 only
+	KernelTCP     Counter           // v1 only
 	OOMKills      uint64
 	Pids          uint64
-	PidsLimit     uint64    // 0: none
-	IO            []IOEntry // bytes and operations per device
-	V2            bool
+	PidsLimit     uint64                 // 0: none
+	IO            []IOEntry              // bytes and operations per device
+	Hugetlb       map[string]Counter     // by page size, "2MB"
+	Rdma          map[string]RdmaCounter // by device
+	// Pressure is by resource, "cpu", "memory", "io"; nil without a v2 tree.
+	Pressure map[string]PressureStats
+	V2       bool // all controllers are v2's
+}
+
+// Counter is use, its peak, and how often the limit was met. Bytes; a limit of 0 is none.
+type Counter struct{ Usage, Max, Limit, Failcnt uint64 }
+
+// RdmaCounter is what a group has of an RDMA device; a limit of 0 is none.
+type RdmaCounter struct{ Handles, Objects, HandlesLimit, ObjectsLimit uint64 }
+
+// PressureStats is how long some of a group's processes, or all, waited (Documentation/accounting/psi.rst).
+type PressureStats struct{ Some, Full Stalls }
+
+// Stalls are per cent of the last 10, 60 and 300 s, and µs since the group was made.
+type Stalls struct {
+	Avg10, Avg60, Avg300 float64
+	Total                uint64
 }
 
 // IOEntry is one line of block I/O counters.
 type IOEntry struct {
 	Major, Minor uint64
-	Op           string // "read" or "write"
+	Op           string // "read", "write" or "discard"
 	Bytes, Ops   uint64
 }
 
@@ -58,18 +87,138 @@ func (g *Group) Stats() (*Stats, error) {
 	if s.MemoryLimit == 0 || s.MemoryLimit > hostMemory() {
 		s.MemoryLimit = hostMemory()
 	}
+	if d := g.dir("pids"); d != "" {
+		s.Pids = readNumber(path.Join(d, "pids.current"))
+		s.PidsLimit = readNumber(path.Join(d, "pids.max"))
+	}
+	if d := g.dir("cpuset"); d != "" {
+		s.CPUs, s.Mems = readString(path.Join(d, "cpuset.cpus.effective")), readString(path.Join(d, "cpuset.mems.effective"))
+		if !g.host.V2 {
+			s.CPUs, s.Mems = readString(path.Join(d, "cpuset.effective_cpus")), readString(path.Join(d, "cpuset.effective_mems"))
+		}
+	}
+	g.hugetlb(s)
+	if d := g.dir("rdma"); d != "" {
+		s.Rdma = readRdma(readString(path.Join(d, "rdma.current")), readString(path.Join(d, "rdma.max")))
+	}
+	if d := g.v2(); d != "" {
+		for _, what := range []string{"cpu", "memory", "io"} {
+			if text := readString(path.Join(d, what+".pressure")); text != "" {
+				if s.Pressure == nil {
+					s.Pressure = map[string]PressureStats{}
+				}
+				s.Pressure[what] = parsePressure(text)
+			}
+		}
+	}
 	return s, nil
+}
+
+func (g *Group) hugetlb(s *Stats) {
+	d, v2 := g.on("hugetlb")
+	if d == "" {
+		return
+	}
+	names, _ := filepath.Glob(path.Join(d, "hugetlb.*"))
+	for _, n := range names {
+		size, what, _ := strings.Cut(strings.TrimPrefix(path.Base(n), "hugetlb."), ".")
+		if what != map[bool]string{true: "current", false: "usage_in_bytes"}[v2] {
+			continue
+		}
+		if s.Hugetlb == nil {
+			s.Hugetlb = map[string]Counter{}
+		}
+		base := path.Join(d, "hugetlb."+size+".")
+		if v2 {
+			s.Hugetlb[size] = Counter{readNumber(n), 0, readNumber(base + "max"), readKeys(base + "events")["max"]}
+		} else {
+			s.Hugetlb[size] = counterV1(base)
+		}
+	}
+}
+
+// counterV1 reads v1's four files of a resource counter.
+func counterV1(prefix string) Counter {
+	limit := readNumber(prefix + "limit_in_bytes")
+	if limit > math.MaxInt64/2 { // none, rounded to pages
+		limit = 0
+	}
+	return Counter{readNumber(prefix + "usage_in_bytes"), readNumber(prefix + "max_usage_in_bytes"), limit, readNumber(prefix + "failcnt")}
+}
+
+// readRdma reads lines "mlx4_0 hca_handle=1 hca_object=20" of what is used and of the limits.
+func readRdma(current, limits string) map[string]RdmaCounter {
+	var m map[string]RdmaCounter
+	for i, text := range []string{current, limits} {
+		for line := range strings.Lines(text) {
+			f := strings.Fields(line)
+			if len(f) == 0 {
+				continue
+			}
+			c := m[f[0]]
+			for _, kv := range f[1:] {
+				key, val, _ := strings.Cut(kv, "=")
+				n, _ := strconv.ParseUint(val, 10, 64)
+				switch {
+				case i == 0 && key == "hca_handle":
+					c.Handles = n
+				case i == 0 && key == "hca_object":
+					c.Objects = n
+				case key == "hca_handle":
+					c.HandlesLimit = n
+				case key == "hca_object":
+					c.ObjectsLimit = n
+				}
+			}
+			if m == nil {
+				m = map[string]RdmaCounter{}
+			}
+			m[f[0]] = c
+		}
+	}
+	return m
+}
+
+// parsePressure reads lines "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func parsePressure(text string) (p PressureStats) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		var s Stalls
+		for _, kv := range f[1:] {
+			key, val, _ := strings.Cut(kv, "=")
+			switch key {
+			case "avg10":
+				s.Avg10, _ = strconv.ParseFloat(val, 64)
+			case "avg60":
+				s.Avg60, _ = strconv.ParseFloat(val, 64)
+			case "avg300":
+				s.Avg300, _ = strconv.ParseFloat(val, 64)
+			case "total":
+				s.Total, _ = strconv.ParseUint(val, 10, 64)
+			}
+		}
+		if f[0] == "full" {
+			p.Full = s
+		} else {
+			p.Some = s
+		}
+	}
+	return p
 }
 
 // OOMKills is how many processes of the group the kernel killed for want of memory; 0 if that is unknown.
 func (g *Group) OOMKills() uint64 {
-	if g.host.V2 {
-		return readKeys(path.Join(g.dir(""), "memory.events"))["oom_kill"]
-	}
-	if d := g.dir("memory"); d != "" {
+	switch d, v2 := g.on("memory"); {
+	case d == "":
+		return 0
+	case v2:
+		return readKeys(path.Join(d, "memory.events"))["oom_kill"]
+	default:
 		return readKeys(path.Join(d, "memory.oom_control"))["oom_kill"]
 	}
-	return 0
 }
 
 // userHZ is the unit of cpuacct.stat: USER_HZ is 100 on every architecture that Go runs on.
@@ -82,12 +231,20 @@ func (g *Group) statsV1(s *Stats) {
 			n, _ := strconv.ParseUint(f, 10, 64)
 			s.PerCPU = append(s.PerCPU, n)
 		}
+		for line := range strings.Lines(readString(path.Join(d, "cpuacct.usage_all"))) { // cpu user system
+			if f := strings.Fields(line); len(f) == 3 && f[0] != "cpu" {
+				user, _ := strconv.ParseUint(f[1], 10, 64)
+				system, _ := strconv.ParseUint(f[2], 10, 64)
+				s.PerCPUUser, s.PerCPUSystem = append(s.PerCPUUser, user), append(s.PerCPUSystem, system)
+			}
+		}
 		k := readKeys(path.Join(d, "cpuacct.stat"))
 		s.CPUUser, s.CPUSystem = k["user"]*(1e9/userHZ), k["system"]*(1e9/userHZ)
 	}
 	if d := g.dir("cpu"); d != "" {
 		k := readKeys(path.Join(d, "cpu.stat"))
 		s.Periods, s.Throttled, s.ThrottledTime = k["nr_periods"], k["nr_throttled"], k["throttled_time"]
+		s.Bursts, s.BurstTime = k["nr_bursts"], k["burst_time"]
 	}
 	if d := g.dir("memory"); d != "" {
 		s.MemoryUsage = readNumber(path.Join(d, "memory.usage_in_bytes"))
@@ -95,11 +252,8 @@ func (g *Group) statsV1(s *Stats) {
 		s.MemoryLimit = readNumber(path.Join(d, "memory.limit_in_bytes"))
 		s.MemoryFailcnt = readNumber(path.Join(d, "memory.failcnt"))
 		s.MemoryStat = readKeys(path.Join(d, "memory.stat"))
+		s.Swap, s.Kernel, s.KernelTCP = counterV1(d+"/memory.memsw."), counterV1(d+"/memory.kmem."), counterV1(d+"/memory.kmem.tcp.")
 		s.OOMKills = g.OOMKills()
-	}
-	if d := g.dir("pids"); d != "" {
-		s.Pids = readNumber(path.Join(d, "pids.current"))
-		s.PidsLimit = readNumber(path.Join(d, "pids.max"))
 	}
 	if d := g.dir("blkio"); d != "" {
 		s.IO = readBlkio(d)
@@ -111,14 +265,15 @@ func (g *Group) statsV2(s *Stats) {
 	k := readKeys(path.Join(d, "cpu.stat"))
 	s.CPUTotal, s.CPUUser, s.CPUSystem = k["usage_usec"]*1000, k["user_usec"]*1000, k["system_usec"]*1000
 	s.Periods, s.Throttled, s.ThrottledTime = k["nr_periods"], k["nr_throttled"], k["throttled_usec"]*1000
+	s.Bursts, s.BurstTime = k["nr_bursts"], k["burst_usec"]*1000
 	s.MemoryUsage = readNumber(path.Join(d, "memory.current"))
 	s.MemoryMax = readNumber(path.Join(d, "memory.peak"))
 	s.MemoryLimit = readNumber(path.Join(d, "memory.max"))
 	s.MemoryStat = readKeys(path.Join(d, "memory.stat"))
 	events := readKeys(path.Join(d, "memory.events"))
-	s.MemoryFailcnt, s.OOMKills = events["max"], events["oom_kill"]
-	s.Pids = readNumber(path.Join(d, "pids.current"))
-	s.PidsLimit = readNumber(path.Join(d, "pids.max"))
+	s.MemoryEvents, s.MemoryFailcnt, s.OOMKills = events, events["max"], events["oom_kill"]
+	s.Swap = Counter{readNumber(path.Join(d, "memory.swap.current")), readNumber(path.Join(d, "memory.swap.peak")),
+		readNumber(path.Join(d, "memory.swap.max")), readKeys(path.Join(d, "memory.swap.events"))["max"]}
 	for line := range strings.Lines(readString(path.Join(d, "io.stat"))) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
@@ -134,6 +289,9 @@ func (g *Group) statsV2(s *Stats) {
 			v[key], _ = strconv.ParseUint(val, 10, 64)
 		}
 		s.IO = append(s.IO, IOEntry{major, minor, "read", v["rbytes"], v["rios"]}, IOEntry{major, minor, "write", v["wbytes"], v["wios"]})
+		if v["dbytes"]|v["dios"] != 0 {
+			s.IO = append(s.IO, IOEntry{major, minor, "discard", v["dbytes"], v["dios"]})
+		}
 	}
 }
 
@@ -148,7 +306,7 @@ func readBlkio(dir string) []IOEntry {
 		for i, name := range names {
 			for line := range strings.Lines(readString(path.Join(dir, name))) {
 				f := strings.Fields(line) // 8:0 Read 4096
-				if len(f) != 3 || (f[1] != "Read" && f[1] != "Write") {
+				if len(f) != 3 || (f[1] != "Read" && f[1] != "Write" && f[1] != "Discard") {
 					continue
 				}
 				major, minor, ok := device(f[0])
