@@ -50,6 +50,10 @@ type Log struct {
 	Path     string `json:"path,omitempty"`     // the newest file; rotated ones are Path.1, Path.2, …
 	MaxSize  int64  `json:"maxSize,omitempty"`  // bytes before rotation; ≤ 0: never
 	MaxFiles int    `json:"maxFiles,omitempty"` // including the newest; ≥ 1
+	Compress bool   `json:"compress,omitempty"` // rotated files become Path.1.gz, Path.2.gz, …
+	// NonBlocking lets no container wait for its log: MaxBuffer bytes of text are gathered, what comes then is dropped.
+	NonBlocking bool  `json:"nonBlocking,omitempty"`
+	MaxBuffer   int64 `json:"maxBuffer,omitempty"` // ≤ 0: 1 MiB
 
 	Attrs map[string]string `json:"attrs,omitempty"` // written with every entry
 }
@@ -95,6 +99,8 @@ type Exit struct {
 	Code      int       `json:"code"` // 0-255; 128+n after signal n
 	OOMKilled bool      `json:"oomKilled,omitempty"`
 	At        time.Time `json:"at"`
+	// Reason says why the code is not known, and 255 then.
+	Reason string `json:"reason,omitempty"`
 	// Seq numbers the supervisor's exit records, from 1, without gaps.
 	Seq uint64 `json:"seq"`
 }

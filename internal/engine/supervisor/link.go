@@ -2,6 +2,8 @@
 // the client's calls, makes a new connection (and, where none answers, a new
 // supervisor) when one is lost, and parts the exit records into those of containers and those of execs.
 //
+// It holds what the successor of a killed supervisor needs (client.Kept) and gives it back, so that containers survive that too.
+//
 // A call that was open when the connection broke fails with Unavailable; it is not repeated, for it may have been done (List is).
 package supervisor
 
@@ -45,6 +47,7 @@ type Link struct {
 	execs      chan runtime.Exit
 	closing    chan struct{}
 	done       sync.WaitGroup
+	kept       *client.Kept
 
 	mu   sync.Mutex // guards all below
 	conn connection
@@ -54,7 +57,15 @@ type Link struct {
 
 // Open connects, and starts a supervisor where none answers.
 func Open(ctx context.Context, opts client.Options) (*Link, error) {
-	return open(ctx, func(ctx context.Context) (connection, error) { return client.Ensure(ctx, opts) })
+	kept := new(client.Kept)
+	opts.Kept = kept
+	l, err := open(ctx, func(ctx context.Context) (connection, error) { return client.Ensure(ctx, opts) })
+	if err != nil {
+		kept.Close()
+		return nil, err
+	}
+	l.kept = kept
+	return l, nil
 }
 
 func open(ctx context.Context, dial func(context.Context) (connection, error)) (*Link, error) {
@@ -157,6 +168,9 @@ func (l *Link) Close() error {
 	l.mu.Unlock()
 	err := conn.Close()
 	l.done.Wait()
+	if l.kept != nil {
+		l.kept.Close()
+	}
 	return err
 }
 

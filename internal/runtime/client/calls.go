@@ -138,6 +138,13 @@ func (c *Client) Collect(ctx context.Context, ref runtime.Ref) error {
 	return err
 }
 
+// Upgrade has the supervisor execute another program in its place. Containers, streams and this connection go on; calls made
+// meanwhile wait. Unavailable if it does not come to rest within ten seconds, or the program cannot be executed.
+func (c *Client) Upgrade(ctx context.Context, program string) error {
+	_, err := c.call(ctx, wire.Upgrade, wire.UpgradeBody{Program: program}, nil)
+	return err
+}
+
 // Shutdown ends a supervisor that has no containers left; Conflict while it has some.
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := c.call(ctx, wire.Shutdown, nil, nil)

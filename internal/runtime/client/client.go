@@ -19,6 +19,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,6 +34,8 @@ import (
 // Client is a connection to the supervisor. Its methods are safe for concurrent use.
 type Client struct {
 	conn  *net.UnixConn
+	kept  *Kept // nil: nothing is kept
+	oom   func(container string)
 	exits chan runtime.Exit
 	done  chan struct{}
 
@@ -53,10 +56,12 @@ type answer struct {
 	file *os.File
 }
 
-// newClient starts reading from the connection and asks for exit records.
-func newClient(conn *net.UnixConn) (*Client, error) {
+// newClient starts reading from the connection.
+func newClient(conn *net.UnixConn, opts Options) *Client {
 	c := &Client{
 		conn:  conn,
+		kept:  opts.Kept,
+		oom:   opts.OnOOM,
 		exits: make(chan runtime.Exit),
 		done:  make(chan struct{}),
 		open:  make(map[uint64]chan answer),
@@ -64,11 +69,7 @@ func newClient(conn *net.UnixConn) (*Client, error) {
 	}
 	go c.read()
 	go c.deliver()
-	if err := c.send(&wire.Message{ID: c.nextID(), Op: wire.Watch}); err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
+	return c
 }
 
 // Close drops the connection; the supervisor and its containers go on.
@@ -91,21 +92,21 @@ func (c *Client) Done() <-chan struct{} { return c.done }
 // There is one channel; a slow reader holds up nothing else.
 func (c *Client) Exits() <-chan runtime.Exit { return c.exits }
 
-func (c *Client) nextID() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last++
-	return c.last
-}
-
-func (c *Client) send(m *wire.Message) error {
+func (c *Client) send(m *wire.Message, fds ...int) error {
 	data, err := wire.Append(nil, m)
 	if err != nil {
 		return err
 	}
 	c.write.Lock()
 	defer c.write.Unlock()
-	if _, err := c.conn.Write(data); err != nil {
+	n := 0
+	if len(fds) > 0 { // they go with the first bytes
+		n, _, err = c.conn.WriteMsgUnix(data, unix.UnixRights(fds...), nil)
+	}
+	if err == nil {
+		_, err = c.conn.Write(data[n:])
+	}
+	if err != nil {
 		return fault.Unavailable("the connection to the supervisor is lost: %w", err)
 	}
 	return nil
@@ -113,8 +114,8 @@ func (c *Client) send(m *wire.Message) error {
 
 // call asks and waits. result, if not nil, is filled from the answer's body. A call
 // whose ctx ends is abandoned: the supervisor may still carry it out.
-func (c *Client) call(ctx context.Context, op wire.Op, body, result any) (*os.File, error) {
-	m := wire.Message{Op: op}
+func (c *Client) call(ctx context.Context, op wire.Op, body, result any, fds ...int) (*os.File, error) {
+	m := wire.Message{Op: op, FDs: len(fds)}
 	if body != nil {
 		m.Body = wire.Body(body)
 	}
@@ -130,7 +131,7 @@ func (c *Client) call(ctx context.Context, op wire.Op, body, result any) (*os.Fi
 	c.open[m.ID] = ch
 	c.mu.Unlock()
 
-	if err := c.send(&m); err != nil {
+	if err := c.send(&m, fds...); err != nil {
 		c.abandon(m.ID, ch)
 		return nil, err
 	}
@@ -182,16 +183,16 @@ func closeFile(f *os.File) {
 // read hands answers to their calls until the connection ends.
 func (c *Client) read() {
 	var (
-		dec   wire.Decoder
-		files []*os.File
-		err   error
+		dec wire.Decoder
+		fds []int
+		err error
 	)
 	buf := make([]byte, 64<<10)
 	oob := make([]byte, unix.CmsgSpace(4*wire.MaxFDs))
 	for err == nil {
 		var n, nOOB int
 		n, nOOB, _, _, err = c.conn.ReadMsgUnix(buf, oob)
-		files = append(files, received(oob[:nOOB])...)
+		fds = append(fds, received(oob[:nOOB])...)
 		if n == 0 && err == nil {
 			err = io.EOF
 		}
@@ -204,18 +205,16 @@ func (c *Client) read() {
 			if e != nil || !ok {
 				break
 			}
-			if m.FDs > len(files) {
-				err = fault.Internal("supervisor: %d descriptors are missing", m.FDs-len(files))
+			if m.FDs > len(fds) {
+				err = fault.Internal("supervisor: %d descriptors are missing", m.FDs-len(fds))
 				break
 			}
-			mine := files[:m.FDs]
-			files = files[m.FDs:]
+			mine := fds[:m.FDs:m.FDs]
+			fds = fds[m.FDs:]
 			c.take(m, mine)
 		}
 	}
-	for _, f := range files {
-		f.Close()
-	}
+	closeFDs(fds)
 	c.conn.Close()
 	c.mu.Lock()
 	c.lost = fault.Unavailable("the connection to the supervisor is lost: %w", err)
@@ -224,7 +223,7 @@ func (c *Client) read() {
 }
 
 // received takes descriptors out of a control message.
-func received(oob []byte) (files []*os.File) {
+func received(oob []byte) (fds []int) {
 	if len(oob) == 0 {
 		return nil
 	}
@@ -233,27 +232,41 @@ func received(oob []byte) (files []*os.File) {
 		return nil
 	}
 	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "stream"))
+		if got, err := unix.ParseUnixRights(&msgs[i]); err == nil { // net receives them with close-on-exec set
+			fds = append(fds, got...)
 		}
 	}
-	return files
+	return fds
 }
 
 // take handles one message.
-func (c *Client) take(m wire.Message, files []*os.File) {
-	var file *os.File
-	for i, f := range files {
-		if i == 0 {
-			file = f
-		} else {
-			f.Close()
+func (c *Client) take(m wire.Message, fds []int) {
+	switch m.Op {
+	case wire.Keep:
+		var body wire.KeepBody
+		if c.kept == nil || json.Unmarshal(m.Body, &body) != nil {
+			closeFDs(fds)
+			return
 		}
+		c.kept.put(body, slices.Clone(fds))
+		return
+	case wire.Forget:
+		var body wire.ForgetBody
+		if c.kept != nil && json.Unmarshal(m.Body, &body) == nil {
+			c.kept.drop(body.Key)
+		}
+		return
+	case wire.OOM:
+		var ref runtime.Ref
+		if c.oom != nil && json.Unmarshal(m.Body, &ref) == nil {
+			c.oom(ref.Container)
+		}
+		return
+	}
+	var file *os.File
+	if len(fds) > 0 {
+		file = os.NewFile(uintptr(fds[0]), "stream")
+		closeFDs(fds[1:])
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,11 +29,15 @@ func dialScript(t *testing.T) (*Client, *script) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c, err := connect(t.Context(), Options{ExecRoot: dir})
-	if err != nil {
-		t.Fatal(err)
+	type result struct {
+		c   *Client
+		err error
 	}
-	t.Cleanup(func() { c.Close() })
+	met := make(chan result, 1)
+	go func() {
+		c, err := connect(t.Context(), Options{ExecRoot: dir})
+		met <- result{c, err}
+	}()
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -41,10 +45,20 @@ func dialScript(t *testing.T) (*Client, *script) {
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	s := &script{t: t, conn: conn.(*net.UnixConn)}
-	if m := s.next(); m.Op != wire.Watch {
-		t.Fatalf("first message is %+v", m)
+	for _, want := range []wire.Op{wire.Hello, wire.Recover, wire.Watch} {
+		m := s.next()
+		if m.Op != want {
+			t.Fatalf("%+v instead of %s", m, want)
+		}
+		m.Body = wire.Body(wire.HelloBody{Life: "one"})
+		s.say(m)
 	}
-	return c, s
+	got := <-met
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	t.Cleanup(func() { got.c.Close() })
+	return got.c, s
 }
 
 func (s *script) next() wire.Message {

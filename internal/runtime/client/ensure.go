@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +25,9 @@ type Options struct {
 	ExecRoot string // the socket is ExecRoot/supervisor.sock, the pid file beside it
 	Instance string // the engine's instance name: part of the process title and of cgroup paths
 	LogFile  string // where a new supervisor's own messages go; "": nowhere
+	Kept     *Kept  `json:"-"` // holds what a killed supervisor's successor needs; nil: it has to do without
+	// OnOOM is told of a container of which the kernel killed a process for want of memory. It must not wait.
+	OnOOM func(container string) `json:"-"`
 }
 
 // startTime is how long a new supervisor may take to answer.
@@ -33,6 +37,9 @@ const startTime = 20 * time.Second
 // from this process's session and cgroup, where none answers. Of several engines that do so at
 // once each gets the same one: a supervisor holds a lock in the exec root, and a
 // second one ends at once.
+//
+// A supervisor that is of another build than opts.Program is told to upgrade itself; if it cannot, it goes on as it is. One that follows a
+// killed one takes over what that ran before Ensure returns.
 func Ensure(ctx context.Context, opts Options) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -63,7 +70,57 @@ func connect(ctx context.Context, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(conn.(*net.UnixConn))
+	c := newClient(conn.(*net.UnixConn), opts)
+	if err := c.meet(ctx, opts); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// meet settles with the supervisor what was before this connection.
+func (c *Client) meet(ctx context.Context, opts Options) error {
+	var hello wire.HelloBody
+	if _, err := c.call(ctx, wire.Hello, nil, &hello); err != nil {
+		return err
+	}
+	if ours, err := wire.Identify(opts.Program); err == nil && ours != hello.Program {
+		if err := c.upgrade(ctx, opts.Program, hello.Format); err != nil {
+			slog.Warn("the supervisor stays as it is", "error", err)
+		}
+	}
+	if c.kept != nil {
+		for _, item := range c.kept.begin(hello.Life) {
+			if !hello.Recovered {
+				if _, err := c.call(ctx, wire.Adopt, wire.KeepBody{State: item.state}, nil, item.fds...); err != nil {
+					slog.Error("cannot give back to the supervisor what was kept for it", "error", err)
+				}
+			}
+			closeFDs(item.fds)
+		}
+	}
+	if !hello.Recovered {
+		if _, err := c.call(ctx, wire.Recover, nil, nil); err != nil {
+			return err
+		}
+	}
+	_, err := c.call(ctx, wire.Watch, wire.WatchBody{Keep: c.kept != nil}, nil)
+	if err == nil && c.kept != nil {
+		c.kept.settle()
+	}
+	return err
+}
+
+// upgrade has the supervisor execute program in its place, if that understands what it would be handed.
+func (c *Client) upgrade(ctx context.Context, program string, format int) error {
+	program, err := filepath.Abs(program)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, program, "supervise", "--understands", strconv.Itoa(format)).CombinedOutput(); err != nil {
+		return fault.Unavailable("%s cannot take over from the running supervisor: %w %s", program, err, out)
+	}
+	return c.Upgrade(ctx, program)
 }
 
 // errBusy says that the exec root has a supervisor already.

@@ -25,13 +25,16 @@ const vanishDelay = 100 * time.Millisecond
 // attachment is one client's stream to a process: output out, stdin in.
 type attachment struct {
 	p       *process // nil once the process ended
-	loop    *loop
-	conn    *conn // of the engine that asked for it
+	s       *supervisor
+	number  uint64
+	key     string // under which engines keep it; "": they do not
+	conn    *conn  // of the engine that asked for it
 	fd      int
 	in      bool // stdin is wanted and has not ended
 	out     bool
 	err     bool
 	raw     bool   // a terminal's output has no frames
+	limbo   bool   // see vanish
 	gone    bool   // the other end is closed: nothing can be sent
 	pending []byte // output that the socket did not take
 	head    int    // of pending: what is sent
@@ -44,8 +47,13 @@ func (p *process) attach(c *conn, want runtime.Attach) (int, error) {
 		return -1, fault.Internal("cannot attach to container %s: %w", p.c.id, err)
 	}
 	_ = unix.SetNonblock(fds[0], true)
-	a := &attachment{p: p, loop: p.s().loop, conn: c, fd: fds[0], in: want.Stdin, out: want.Stdout, err: want.Stderr, raw: p.terminal}
+	s := p.s()
+	s.attachments++
+	a := &attachment{p: p, s: s, number: s.attachments, conn: c, fd: fds[0], in: want.Stdin, out: want.Stdout, err: want.Stderr, raw: p.terminal}
 	p.attached = append(p.attached, a)
+	if p.kept {
+		a.keep()
+	}
 	a.rewatch()
 	return fds[1], nil
 }
@@ -139,7 +147,7 @@ func (a *attachment) rewatch() {
 	if a.gone && !a.reads() {
 		events = 0 // the hang-up would be reported without end
 	}
-	a.loop.watch(a.fd, a, events)
+	a.s.loop.watch(a.fd, a, events)
 }
 
 func (a *attachment) ready(events uint32) {
@@ -200,8 +208,16 @@ func (a *attachment) inputEnds() {
 	}
 	// A client that vanished whole, without closing its input first: if it was the
 	// engine that vanished, another one may attach and go on.
-	a.loop.after(vanishDelay, func() {
-		if p.phase != ended && !a.conn.closed() {
+	a.vanish()
+}
+
+// vanish ends stdin a little later, if the client's engine is then still there.
+func (a *attachment) vanish() {
+	p := a.p
+	a.limbo = true
+	a.s.loop.after(vanishDelay, func() {
+		a.limbo = false
+		if p.phase != ended && a.conn != nil && !a.conn.closed() {
 			p.stdin.end()
 		}
 	})
@@ -214,10 +230,16 @@ func (a *attachment) finish() {
 		a.close()
 		return
 	}
+	a.s.lingering[a] = struct{}{}
 	a.rewatch()
 }
 
 func (a *attachment) close() {
+	delete(a.s.lingering, a)
+	if a.key != "" {
+		a.s.forget(a.key)
+		a.key = ""
+	}
 	if a.p != nil {
 		if i := slices.Index(a.p.attached, a); i >= 0 {
 			a.p.attached = slices.Delete(a.p.attached, i, i+1)
@@ -237,6 +259,6 @@ func (a *attachment) close() {
 			break
 		}
 	}
-	a.loop.close(&a.fd)
+	a.s.loop.close(&a.fd)
 	a.pending = nil
 }

@@ -20,20 +20,23 @@ type conn struct {
 	dec      wire.Decoder
 	queue    []outgoing
 	queued   int
-	watching bool // wants exit records
+	received []int // descriptors that no message has taken yet
+	watching bool  // wants exit records
+	keeping  bool  // keeps descriptors for a successor
 }
 
-// outgoing is a frame, or the rest of one, and the descriptor that goes with it.
+// outgoing is a frame, or the rest of one, and the descriptors that go with it.
 type outgoing struct {
 	data []byte
-	fd   int // -1: none; closed here once it was sent
+	fds  []int // closed here once they were sent
 }
 
 // request is an open call of an engine. It is answered exactly once.
 type request struct {
 	conn *conn
 	msg  wire.Message
-	fd   int // to be sent with a good answer; -1: none
+	fds  []int // came with it; whoever handles it takes them
+	fd   int   // to be sent with a good answer; -1: none
 }
 
 // listen makes the socket and accepts engines from then on.
@@ -88,7 +91,15 @@ func (c *conn) ready(events uint32) {
 	if events&^unix.EPOLLOUT == 0 || c.closed() {
 		return
 	}
-	n, err := unix.Read(c.fd, c.s.buf)
+	if c.s.upgrading != nil {
+		c.rewatch()
+		return
+	}
+	var rights [rightsSize]byte
+	n, rn, _, _, err := unix.Recvmsg(c.fd, c.s.buf, rights[:], unix.MSG_CMSG_CLOEXEC)
+	if rn > 0 {
+		c.received = append(c.received, descriptorsOf(rights[:rn])...)
+	}
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
@@ -97,8 +108,31 @@ func (c *conn) ready(events uint32) {
 		return
 	}
 	c.dec.Feed(c.s.buf[:n])
-	for !c.closed() {
+	c.serve()
+}
+
+// rightsSize is the room in bytes for one message's descriptors: a header of 16, then 4 for each.
+const rightsSize = 16 + 4*wire.MaxFDs
+
+func descriptorsOf(rights []byte) (fds []int) {
+	msgs, err := unix.ParseSocketControlMessage(rights)
+	if err != nil {
+		return nil
+	}
+	for i := range msgs {
+		got, _ := unix.ParseUnixRights(&msgs[i])
+		fds = append(fds, got...)
+	}
+	return fds
+}
+
+// serve carries out the requests that have arrived.
+func (c *conn) serve() {
+	for !c.closed() && c.s.upgrading == nil {
 		m, ok, err := c.dec.Next()
+		if err == nil && ok && m.FDs > len(c.received) {
+			err = fault.Invalid("supervisor protocol: %d descriptors are missing", m.FDs-len(c.received))
+		}
 		if err != nil {
 			complain("an engine is cut off: %v", err)
 			c.close()
@@ -107,7 +141,12 @@ func (c *conn) ready(events uint32) {
 		if !ok {
 			return
 		}
-		c.s.dispatch(&request{conn: c, msg: m, fd: -1})
+		r := &request{conn: c, msg: m, fd: -1, fds: c.received[:m.FDs:m.FDs]}
+		if c.received = c.received[m.FDs:]; len(c.received) == 0 {
+			c.received = nil
+		}
+		c.s.dispatch(r)
+		closeFDs(r.fds) // what its handler did not take
 	}
 }
 
@@ -117,11 +156,10 @@ func (c *conn) close() {
 	c.s.loop.close(&c.fd)
 	delete(c.s.conns, c)
 	for _, o := range c.queue {
-		if o.fd >= 0 {
-			unix.Close(o.fd)
-		}
+		closeFDs(o.fds)
 	}
-	c.queue = nil
+	closeFDs(c.received)
+	c.queue, c.received = nil, nil
 	c.dec = wire.Decoder{}
 }
 
@@ -156,17 +194,61 @@ func (r *request) reply(body any, err error) {
 
 // send queues a message and sends what the socket takes. It owns fd.
 func (c *conn) send(m *wire.Message, fd int) {
+	var fds []int
+	if fd >= 0 {
+		fds = []int{fd}
+	}
 	if c.closed() {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+		closeFDs(fds)
 		return
 	}
 	data, err := wire.Append(nil, m)
 	if err != nil {
 		data, _ = wire.Append(nil, &wire.Message{ID: m.ID, Op: m.Op, Error: wire.FromError(err)})
 	}
-	c.queue = append(c.queue, outgoing{data, fd})
+	c.put(data, fds)
+}
+
+// sendBorrowed is send for descriptors that stay the caller's.
+func (c *conn) sendBorrowed(m *wire.Message, fds []int) {
+	if c.closed() {
+		return
+	}
+	data, err := wire.Append(nil, m)
+	if err != nil || len(fds) > wire.MaxFDs {
+		complain("bug: %s message: %v, %d descriptors", m.Op, err, len(fds))
+		return
+	}
+	if len(c.queue) == 0 && c.s.upgrading == nil {
+		n, err := unix.SendmsgN(c.fd, data, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+		if err == nil {
+			if n < len(data) {
+				c.put(data[n:], nil)
+			}
+			return
+		}
+	}
+	var own []int
+	for _, fd := range fds {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			closeFDs(own)
+			complain("cannot hand out descriptors: %v", err)
+			return
+		}
+		own = append(own, dup)
+	}
+	c.put(data, own)
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+func (c *conn) put(data []byte, fds []int) {
+	c.queue = append(c.queue, outgoing{data, fds})
 	c.queued += len(data)
 	c.flush()
 	if c.queued > maxQueued {
@@ -179,8 +261,8 @@ func (c *conn) flush() {
 	for len(c.queue) > 0 {
 		o := &c.queue[0]
 		var rights []byte
-		if o.fd >= 0 {
-			rights = unix.UnixRights(o.fd)
+		if len(o.fds) > 0 {
+			rights = unix.UnixRights(o.fds...)
 		}
 		n, err := unix.SendmsgN(c.fd, o.data, rights, nil, unix.MSG_NOSIGNAL)
 		if err == unix.EINTR {
@@ -193,21 +275,28 @@ func (c *conn) flush() {
 			c.close()
 			return
 		}
-		if o.fd >= 0 {
-			unix.Close(o.fd)
-			o.fd = -1
-		}
+		closeFDs(o.fds)
+		o.fds = nil
 		c.queued -= n
 		if o.data = o.data[n:]; len(o.data) == 0 {
 			*o = outgoing{}
 			c.queue = c.queue[1:]
 		}
 	}
+	if len(c.queue) == 0 {
+		c.queue = nil
+	}
+	c.rewatch()
+}
+
+// rewatch sets what the connection is watched for. An upgrade lets requests wait.
+func (c *conn) rewatch() {
 	events := uint32(unix.EPOLLIN)
+	if c.s.upgrading != nil {
+		events = unix.EPOLLERR
+	}
 	if len(c.queue) > 0 {
 		events |= unix.EPOLLOUT
-	} else {
-		c.queue = nil
 	}
 	c.s.loop.watch(c.fd, c, events)
 }

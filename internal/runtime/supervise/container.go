@@ -11,20 +11,24 @@ import (
 
 // container is what Create made. It exists until Delete, or until its creation failed.
 type container struct {
-	s       *supervisor
-	id      string
-	bundle  string
-	group   *cgroup.Group
-	init    process
-	execs   map[string]*process     // that have not ended
-	done    map[string]runtime.Exit // of execs, until Collect
-	exit    *runtime.Exit           // of init; Seq is 0 if its program could not be executed
-	created int64                   // Unix time in nanoseconds
-	started int64                   // 0 before Start
-	ownPids bool                    // the pid namespace is its own: its processes end with init
-	paused  bool
-	turning bool     // the freezer is at work
-	removal *removal // of a Delete under way
+	s        *supervisor
+	id       string
+	bundle   string
+	cgroup   string // its cgroupsPath
+	group    *cgroup.Group
+	rootfs   *runtime.Overlay // until init runs
+	foreign  *foreign         // another OCI runtime's; nil: our own
+	init     process
+	execs    map[string]*process     // that have not ended
+	done     map[string]runtime.Exit // of execs, until Collect
+	exit     *runtime.Exit           // of init; Seq is 0 if its program could not be executed
+	created  int64                   // Unix time in nanoseconds
+	started  int64                   // 0 before Start
+	ownPids  bool                    // the pid namespace is its own: its processes end with init
+	paused   bool
+	turning  bool     // the freezer is at work
+	oomsTold uint64   // of the processes that were killed for want of memory
+	removal  *removal // of a Delete under way
 }
 
 // find returns a container or NotFound.

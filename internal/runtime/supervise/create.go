@@ -36,7 +36,7 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	if err != nil {
 		return err
 	}
-	c := &container{s: s, id: req.ID, bundle: req.Bundle, created: time.Now().UnixNano(), ownPids: hasOwnPids(spec)}
+	c := &container{s: s, id: req.ID, bundle: req.Bundle, cgroup: spec.Linux.CgroupsPath, rootfs: req.Rootfs, created: time.Now().UnixNano(), ownPids: hasOwnPids(spec)}
 	if c.group, err = cgroup.Open(spec.Linux.CgroupsPath); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	p.waiting = r
 	s.containers[c.id] = c
 	// While the child is at work; it writes nothing before it is started.
-	if p.log, err = openLog(req.ID, req.Stdio.Log, complain); err != nil {
+	if p.log, err = s.log(req.ID, req.Stdio.Log); err != nil {
 		p.fail(err)
 	}
 	s.specs.put(c.id, spec)

@@ -46,8 +46,20 @@ func (s *supervisor) carryOut(r *request) (body any, later bool, err error) {
 		}
 		return nil, true, err
 	case wire.Watch:
-		s.watch(r)
-		return nil, true, nil
+		return nil, true, s.watch(r)
+	case wire.Hello:
+		return wire.HelloBody{Life: s.life, Program: s.program, Format: estateFormat, Recovered: s.recovered}, false, nil
+	case wire.Adopt:
+		return nil, false, s.adopt(r)
+	case wire.Recover:
+		s.recover()
+		return nil, false, nil
+	case wire.Upgrade:
+		req, err := decode[wire.UpgradeBody](r)
+		if err == nil {
+			err = s.beginUpgrade(r, req.Program)
+		}
+		return nil, true, err
 	case wire.Attach:
 		req, err := decode[runtime.Attach](r)
 		if err == nil {
@@ -117,12 +129,24 @@ func decode[T any](r *request) (v T, err error) {
 }
 
 // watch sends the kept exit records after the answer, and new ones as they come.
-func (s *supervisor) watch(r *request) {
+func (s *supervisor) watch(r *request) error {
+	var want wire.WatchBody
+	if len(r.msg.Body) > 0 {
+		var err error
+		if want, err = decode[wire.WatchBody](r); err != nil {
+			return err
+		}
+	}
+	if want.Keep && !r.conn.keeping {
+		r.conn.keeping = true
+		r.conn.keepAll()
+	}
 	r.reply(nil, nil)
 	r.conn.watching = true
 	for _, e := range s.kept() {
 		r.conn.send(&wire.Message{Op: wire.Exit, Body: wire.Body(e)}, -1)
 	}
+	return nil
 }
 
 func (s *supervisor) attach(c *conn, req runtime.Attach) (int, error) {

@@ -29,14 +29,11 @@ func (p *process) reap() {
 		pid, err = unix.Wait4(p.pid, &status, unix.WNOHANG|unix.WALL, nil)
 	}
 	switch {
-	case err != nil: // nobody else waits for our children
-		complain("container %s: the exit status of process %d is lost: %v", p.c.id, p.pid, err)
-		p.end(255)
+	case err != nil: // a predecessor's child
+		p.reapOrphan(0)
 	case pid == 0 || status.Stopped() || status.Continued():
-	case status.Signaled():
-		p.end(128 + int(status.Signal()))
 	default:
-		p.end(status.ExitStatus())
+		p.end(codeOf(status))
 	}
 }
 
@@ -68,7 +65,7 @@ func (p *process) end(code int) {
 	if p.failure == nil && was < running {
 		p.failure = &wire.Error{Class: "internal", Message: "the process ended before it was started", Code: code}
 	}
-	exit := runtime.Exit{Ref: p.ref(), Code: code, At: now.UTC()}
+	exit := runtime.Exit{Ref: p.ref(), Code: code, At: now.UTC(), Reason: p.reason}
 	switch {
 	case p.exec != "":
 		p.endExec(exit, was)
@@ -86,6 +83,12 @@ func (p *process) end(code int) {
 		exit.OOMKilled = c.oomKilled()
 		c.exit = &exit
 		p.s().publish(c.exit)
+	}
+	if p.kept {
+		p.s().forget(p.key())
+	}
+	if p.exec == "" && p.kept {
+		_ = unix.Unlink(p.s().notePath(c.id))
 	}
 	p.s().restLater()
 }

@@ -36,9 +36,10 @@ const flushSize = 64 << 10
 // part of one: the file is cut back. The container is not told and does not wait.
 type logFile struct {
 	name     string // of the container, for the supervisor's own log
-	path     string
-	maxSize  int64
-	maxFiles int
+	config   runtime.Log
+	closed   bool
+	ring     *ring  // in the mode non-blocking; fd, size, lost and toldAt are then the writer's
+	rotated  func() // called after a rotation, by whoever writes; nil: nothing is to be done
 	attrs    string // `"attrs":{…},` or ""
 	fd       int
 	size     int64
@@ -66,7 +67,8 @@ func openLog(name string, l runtime.Log, complain func(string, ...any)) (*logFil
 	default:
 		return nil, fault.Invalid("logger: no log driver named '%s' is registered", l.Driver)
 	}
-	f := &logFile{name: name, path: l.Path, maxSize: l.MaxSize, maxFiles: max(l.MaxFiles, 1), fd: -1, complain: complain}
+	l.MaxFiles = max(l.MaxFiles, 1)
+	f := &logFile{name: name, config: l, fd: -1, complain: complain}
 	if len(l.Attrs) > 0 {
 		data, err := json.Marshal(l.Attrs)
 		if err != nil {
@@ -81,7 +83,7 @@ func openLog(name string, l runtime.Log, complain func(string, ...any)) (*logFil
 }
 
 func (f *logFile) open() error {
-	fd, err := unix.Open(f.path, unix.O_RDWR|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	fd, err := unix.Open(f.config.Path, unix.O_RDWR|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return err
 	}
@@ -136,10 +138,14 @@ func (f *logFile) write(stream byte, data []byte, now time.Time) {
 			line = append(*part, line...)
 			*part = nil
 		}
-		if f.full(len(out)) {
+		if f.ring == nil && f.full(len(out)) {
 			f.flush(out, entries)
 			out, entries = out[:0], 0
 			f.rotate()
+		}
+		if f.ring != nil {
+			f.add(f.entry(out[:0], line, stream, stamp), len(line))
+			continue
 		}
 		out = f.entry(out, line, stream, stamp)
 		entries++
@@ -156,7 +162,7 @@ func (f *logFile) write(stream byte, data []byte, now time.Time) {
 
 // full tells whether a file with pending bytes yet to be written takes no further entry.
 func (f *logFile) full(pending int) bool {
-	return f.maxSize > 0 && f.size+int64(pending) >= f.maxSize
+	return f.config.MaxSize > 0 && f.size+int64(pending) >= f.config.MaxSize
 }
 
 // cutRune returns how many bytes at the end of b begin a UTF-8 character that b does not end.
@@ -219,7 +225,7 @@ func (f *logFile) flush(out []byte, entries int) {
 	}
 	f.size += int64(len(out))
 	if f.lost > 0 {
-		f.complain("container %s: log %s is written again, %d entries were lost", f.name, f.path, f.lost)
+		f.complain("container %s: log %s is written again, %d entries were lost", f.name, f.config.Path, f.lost)
 		f.lost = 0
 	}
 }
@@ -227,7 +233,7 @@ func (f *logFile) flush(out []byte, entries int) {
 func (f *logFile) drop(entries int, err error) {
 	if f.lost == 0 || time.Since(f.toldAt) > 10*time.Second {
 		f.toldAt = time.Now()
-		f.complain("container %s: cannot write log %s: %v; its output is dropped", f.name, f.path, err)
+		f.complain("container %s: cannot write log %s: %v; its output is dropped", f.name, f.config.Path, err)
 	}
 	f.lost += entries
 }
@@ -237,24 +243,37 @@ func (f *logFile) rotate() {
 	fail := func(err error) {
 		if time.Since(f.toldAt) > 10*time.Second {
 			f.toldAt = time.Now()
-			f.complain("container %s: cannot rotate log %s: %v", f.name, f.path, err)
+			f.complain("container %s: cannot rotate log %s: %v", f.name, f.config.Path, err)
 		}
 	}
-	if f.maxFiles == 1 {
+	path := f.config.Path
+	if f.config.MaxFiles == 1 {
 		// A reader that has the old file open reads it to the end.
-		if err := os.Remove(f.path); err != nil {
+		if err := os.Remove(path); err != nil {
 			fail(err)
 			return
 		}
 	}
-	for i := f.maxFiles - 1; i >= 1; i-- {
-		from := f.path
-		if i > 1 {
-			from = f.path + "." + strconv.Itoa(i-1)
+	suffixes := []string{""}
+	if f.config.Compress {
+		suffixes = []string{"", ".gz"}
+		for _, suffix := range suffixes {
+			os.Remove(path + "." + strconv.Itoa(f.config.MaxFiles-1) + suffix)
 		}
-		if err := os.Rename(from, f.path+"."+strconv.Itoa(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			fail(err)
-			return
+	}
+	for i := f.config.MaxFiles - 1; i >= 1; i-- {
+		from := path
+		if i > 1 {
+			from = path + "." + strconv.Itoa(i-1)
+		}
+		for _, suffix := range suffixes {
+			if err := os.Rename(from+suffix, path+"."+strconv.Itoa(i)+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+				fail(err)
+				return
+			}
+			if i == 1 {
+				break
+			}
 		}
 	}
 	unix.Close(f.fd)
@@ -262,17 +281,23 @@ func (f *logFile) rotate() {
 	if err := f.open(); err != nil {
 		fail(err)
 	}
+	if f.rotated != nil {
+		f.rotated()
+	}
 }
 
 // close writes unfinished lines, without newline, and closes the file.
 func (f *logFile) close(now time.Time) {
-	if f == nil || f.path == "" {
+	if f == nil || f.closed {
 		return
 	}
 	var stampBuf [40]byte
 	stamp := now.UTC().AppendFormat(stampBuf[:0], time.RFC3339Nano)
 	for i, part := range f.part {
-		if len(part) > 0 {
+		if len(part) > 0 && f.ring != nil {
+			f.add(f.entry(scratch[:0], part, byte(i+1), stamp), len(part))
+			f.part[i] = nil
+		} else if len(part) > 0 {
 			if f.full(0) {
 				f.rotate()
 			}
@@ -280,6 +305,16 @@ func (f *logFile) close(now time.Time) {
 			f.part[i] = nil
 		}
 	}
+	f.closed = true
+	if f.ring != nil {
+		f.ring.finish(f)
+		return
+	}
+	f.shut()
+}
+
+// shut closes the file.
+func (f *logFile) shut() {
 	if f.lost > 0 {
 		f.complain("container %s: %d log entries were lost", f.name, f.lost)
 	}
@@ -287,8 +322,31 @@ func (f *logFile) close(now time.Time) {
 		unix.Close(f.fd)
 		f.fd = -1
 	}
-	f.path = ""
 }
+
+// log opens a container's log as its configuration asks.
+func (s *supervisor) log(name string, l runtime.Log) (*logFile, error) {
+	f, err := openLog(name, l, complain)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	if l.NonBlocking {
+		f.ring = &ring{w: &s.writer, max: int(l.MaxBuffer)}
+		if f.ring.max <= 0 {
+			f.ring.max = 1 << 20
+		}
+	}
+	if l.Compress && l.MaxFiles > 1 {
+		f.rotated = func() { s.loop.post(func() { s.compressRotated(l.Path, l.MaxFiles) }) }
+	}
+	return f, nil
+}
+
+// state describes the log for a successor.
+func (f *logFile) state() *logState { return &logState{Config: f.config, Part: f.part} }
+
+// take goes on with the lines that a predecessor had not finished.
+func (f *logFile) take(st *logState) { f.part = st.Part }
 
 const hexDigits = "0123456789abcdef"
 

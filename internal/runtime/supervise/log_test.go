@@ -35,7 +35,7 @@ func newLog(t testing.TB, l runtime.Log) *logFile {
 
 func TestLogFormat(t *testing.T) {
 	f := newLog(t, runtime.Log{})
-	path := f.path
+	path := f.config.Path
 	f.write(stdout, []byte("one\ntw"), stamp)
 	f.write(stderr, []byte("err <&> \"q\" \\ \t\x1b\r\n"), stamp)
 	f.write(stdout, []byte("o\n\n\xff\u2028é\n"), stamp)
@@ -57,7 +57,7 @@ func TestLogAttrs(t *testing.T) {
 	f := newLog(t, runtime.Log{Attrs: map[string]string{"tag": "x", "a": "b"}})
 	f.write(stdout, []byte("l\n"), stamp)
 	want := `{"log":"l\n","stream":"stdout","attrs":{"a":"b","tag":"x"},"time":"2026-01-02T03:04:05.00000006Z"}` + "\n"
-	if got, _ := os.ReadFile(f.path); string(got) != want {
+	if got, _ := os.ReadFile(f.config.Path); string(got) != want {
 		t.Errorf("got %s", got)
 	}
 }
@@ -71,7 +71,7 @@ func TestLongLinesAreCut(t *testing.T) {
 		f.write(stdout, rest[:n], stamp)
 		rest = rest[n:]
 	}
-	path := f.path
+	path := f.config.Path
 	f.close(stamp)
 	var all strings.Builder
 	entries := entriesOf(t, path)
@@ -120,7 +120,7 @@ func TestRotation(t *testing.T) {
 		f.write(stdout, burst, stamp)
 		var all []string
 		for i := files - 1; i >= 0; i-- {
-			path := f.path
+			path := f.config.Path
 			if i > 0 {
 				path += fmt.Sprint(".", i)
 			}
@@ -133,7 +133,7 @@ func TestRotation(t *testing.T) {
 			}
 			all = append(all, entriesOf(t, path)...)
 		}
-		if _, err := os.Stat(fmt.Sprint(f.path, ".", files)); err == nil {
+		if _, err := os.Stat(fmt.Sprint(f.config.Path, ".", files)); err == nil {
 			t.Errorf("%d files: one too many", files)
 		}
 		for i, e := range all {
@@ -160,13 +160,13 @@ func TestFullDisk(t *testing.T) {
 	if f.lost == 0 || said != 1 {
 		t.Fatalf("%d lost, told %d times", f.lost, said)
 	}
-	before := len(entriesOf(t, f.path))
-	if err := os.Truncate(f.path, 0); err != nil {
+	before := len(entriesOf(t, f.config.Path))
+	if err := os.Truncate(f.config.Path, 0); err != nil {
 		t.Fatal(err)
 	}
 	f.size = 0
 	f.write(stdout, []byte("room again\n"), stamp)
-	if got := entriesOf(t, f.path); len(got) != 1 || got[0] != "room again\n" {
+	if got := entriesOf(t, f.config.Path); len(got) != 1 || got[0] != "room again\n" {
 		t.Errorf("got %q", got)
 	}
 	if f.lost != 0 || said != 2 || before == 0 {
@@ -193,7 +193,7 @@ func FuzzLog(f *testing.F) {
 	f.Add([]byte("é\u2028<\xff\x00\n\n"), uint64(2))
 	f.Fuzz(func(t *testing.T, data []byte, seed uint64) {
 		l := newLog(t, runtime.Log{})
-		path := l.path
+		path := l.config.Path
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		for rest := data; len(rest) > 0; {
 			n := 1 + rnd.IntN(len(rest))

@@ -3,6 +3,7 @@ package supervise
 import (
 	"errors"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,10 @@ type process struct {
 	stdin    stdin
 	out, err source
 	attached []*attachment
+	pipes    [3]uint64   // inodes of init's stdin, stdout and stderr; 0: none
+	kept     bool        // engines have its descriptors too
+	begun    bool        // all is watched, if it was taken over
+	reason   string      // why its exit code is not known
 	failure  *wire.Error // why it never ran
 	waiting  *request    // Create, Start or Exec to be answered
 	size     unix.Winsize
@@ -68,7 +73,7 @@ func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid ui
 			p.closeStdio()
 		}
 	}()
-	pipe := func(ours *int, write bool) *os.File {
+	pipe := func(ours *int, write bool, inode *uint64) *os.File {
 		var fds [2]int
 		if e := unix.Pipe2(fds[:], unix.O_CLOEXEC); e != nil {
 			err = fault.Internal("cannot make a pipe: %w", e)
@@ -83,16 +88,22 @@ func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid ui
 			_ = unix.Fchown(theirs, int(uid), -1)
 		}
 		*ours = mine
+		if p.exec == "" {
+			*inode = inodeOf(mine)
+			if !write {
+				theirs = bothWays(theirs)
+			}
+		}
 		f := os.NewFile(uintptr(theirs), "stdio")
 		ends = append(ends, f)
 		return f
 	}
 	if !io.Terminal {
 		if io.OpenStdin {
-			std.In = pipe(&p.stdin.fd, true)
+			std.In = pipe(&p.stdin.fd, true, &p.pipes[0])
 		}
-		std.Out = pipe(&p.out.fd, false)
-		std.Err = pipe(&p.err.fd, false)
+		std.Out = pipe(&p.out.fd, false, &p.pipes[1])
+		std.Err = pipe(&p.err.fd, false, &p.pipes[2])
 		if err != nil {
 			return err
 		}
@@ -172,7 +183,19 @@ func (p *process) becomeCreated(master *os.File) {
 		p.goOn()
 		return
 	}
+	p.keep()
 	p.answer(wire.Pid{Pid: p.pid}, nil)
+}
+
+// bothWays opens a pipe's writing end for reading too. Init's stdout and stderr are such: should supervisor and engine be
+// killed together, it waits for a new reader instead of being ended by SIGPIPE.
+func bothWays(fd int) int {
+	both, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fd
+	}
+	unix.Close(fd)
+	return both
 }
 
 // takeMaster makes the pty master stdin and stdout of the process.
@@ -218,6 +241,13 @@ func (p *process) becomeRunning() {
 	p.child = nil
 	if p.exec == "" {
 		p.c.started = time.Now().UnixNano()
+		p.c.rootfs = nil
+		p.c.note()
+	} else {
+		p.keep()
+		for _, a := range p.attached {
+			a.keep()
+		}
 	}
 	p.answer(wire.Pid{Pid: p.pid}, nil)
 }

@@ -19,8 +19,12 @@ func (s *supervisor) reapAll() {
 			continue
 		}
 		var status unix.WaitStatus
-		if _, err := unix.Wait4(pid, &status, unix.WNOHANG|unix.WALL, nil); err != nil && err != unix.EINTR {
+		got, err := unix.Wait4(pid, &status, unix.WNOHANG|unix.WALL, nil)
+		if err != nil && err != unix.EINTR {
 			return
+		}
+		if err == nil && got == pid {
+			s.errandEnded(pid, status)
 		}
 	}
 }

@@ -61,6 +61,7 @@ func newRig(t testing.TB) *rig {
 		ExecRoot: filepath.Join(dir, "exec"),
 		Instance: "test-" + ids.New()[:12],
 		LogFile:  filepath.Join(dir, "supervisor.log"),
+		Kept:     new(client.Kept),
 	}}
 	r.opts.Program, err = os.Executable()
 	if err != nil {

@@ -153,6 +153,9 @@ func (in *stdin) end() {
 func (in *stdin) close() {
 	in.p.s().loop.close(&in.fd)
 	in.pending = nil
+	if in.p.kept {
+		in.p.keep() // without it: else the engine's duplicate would keep the process from seeing the end
+	}
 	in.p.stdinChanged()
 }
 

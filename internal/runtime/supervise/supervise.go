@@ -73,37 +73,71 @@ type supervisor struct {
 	buf        []byte // what is read goes here first: frameHeader bytes of room, then readSize
 	specs      specCache
 	idle       *timer
+	root       string // exec root
 	socket     string
 	listener   int
+	lock       int // the pid file's descriptor
+
+	life        string // from the start to the end, over upgrades
+	program     wire.Identity
+	recovered   bool // what a predecessor left was taken over
+	inherits    bool // while it is handed over by an upgrade
+	upgrading   *upgrade
+	lineUp      []*conn                  // by number, while handing over
+	attachments uint64                   // number of the last
+	lingering   map[*attachment]struct{} // of processes that ended: their clients have not read all
+	errands     map[int]*errand          // by pid
+	writer      writer
 }
 
 // Main runs the supervisor until it is shut down and returns the exit code:
 // `tare-run supervise --exec-root E --instance I [--ready FD]`. It writes one byte to
-// the ready descriptor when the socket answers.
+// the ready descriptor when the socket answers. Further uses: with --upgrade it has the supervisor of the exec root
+// execute this program in its place; with --understands N it tells by its exit code whether it could take
+// over from a supervisor that hands over format N; --compress is a child of the supervisor's own.
 func Main(args []string) int {
 	flags := flag.NewFlagSet("tare-run supervise", flag.ContinueOnError)
 	execRoot := flags.String("exec-root", "", "folder of the socket")
 	instance := flags.String("instance", "", "name of the engine that it works for")
 	ready := flags.Int("ready", -1, "descriptor to write a byte to when the socket answers")
+	handover := flags.Int("handover", -1, "descriptor with the state of the supervisor that executed this one")
+	upgrade := flags.Bool("upgrade", false, "have the running supervisor execute this program in its place")
+	understands := flags.Int("understands", 0, "tell by the exit code whether state of this format can be taken over")
+	compress := flags.Bool("compress", false, "compress standard input to standard output")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
+	switch {
+	case *understands != 0:
+		if *understands != estateFormat {
+			return 1
+		}
+		return 0
+	case *compress:
+		return compressStdin()
+	case *upgrade && *execRoot != "" && flags.NArg() == 0:
+		return askForUpgrade(*execRoot)
+	}
 	if *execRoot == "" || *instance == "" || flags.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: tare-run supervise --exec-root DIR --instance NAME [--ready FD]")
+		fmt.Fprintln(os.Stderr, "usage: tare-run supervise --exec-root DIR --instance NAME [--ready FD]\n       tare-run supervise --exec-root DIR --upgrade")
 		return 2
 	}
 	// The title is written over the arguments, so they have to be copied before.
 	root, name := strings.Clone(*execRoot), strings.Clone(*instance)
 
-	lock, err := lockRoot(root)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return wire.ExitBusy
+	lock := -1
+	if *handover < 0 {
+		f, err := lockRoot(root)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return wire.ExitBusy
+		}
+		if err != nil {
+			complain("%v", err)
+			return 1
+		}
+		defer f.Close()
+		lock = int(f.Fd())
 	}
-	if err != nil {
-		complain("%v", err)
-		return 1
-	}
-	defer lock.Close()
 
 	goruntime.GOMAXPROCS(1)
 	debug.SetGCPercent(25) // of a heap that is small in any case
@@ -113,7 +147,7 @@ func Main(args []string) int {
 	}
 	setTitle("tare-run supervise " + name)
 
-	s, err := newSupervisor(root, name)
+	s, err := newSupervisor(root, name, lock, *handover)
 	if err != nil {
 		complain("%v", err)
 		return 1
@@ -158,7 +192,7 @@ func lockRoot(root string) (*os.File, error) {
 	return f, nil
 }
 
-func newSupervisor(root, instance string) (*supervisor, error) {
+func newSupervisor(root, instance string, lock, handover int) (*supervisor, error) {
 	l, err := newLoop()
 	if err != nil {
 		return nil, err
@@ -169,12 +203,28 @@ func newSupervisor(root, instance string) (*supervisor, error) {
 		containers: make(map[string]*container),
 		conns:      make(map[*conn]struct{}),
 		buf:        make([]byte, frameHeader+readSize),
+		root:       root,
 		socket:     filepath.Join(root, wire.SocketName),
+		lock:       lock,
+		lingering:  make(map[*attachment]struct{}),
+		errands:    make(map[int]*errand),
 	}
+	s.writer.post = l.post
 	if s.host, err = launch.Host(); err != nil {
 		return nil, err
 	}
+	if s.program, err = wire.Identify("/proc/self/exe"); err != nil {
+		return nil, err
+	}
 	s.catchSignals()
+	if handover >= 0 {
+		if err := s.inherit(handover); err != nil {
+			return nil, err
+		}
+		s.goOn()
+		return s, nil
+	}
+	s.life = utoa(uint64(time.Now().UnixNano())) + "-" + strconv.Itoa(os.Getpid())
 	if err := s.listen(); err != nil {
 		return nil, err
 	}

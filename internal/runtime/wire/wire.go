@@ -9,30 +9,16 @@
 //	└────────┴───────────────────────┘
 //	   + descriptors (SCM_RIGHTS) that travel with the frame's bytes; Message.FDs tells how many
 //
-// The engine asks, the supervisor answers each request once, with the request's
-// ID, in any order; exit records come unasked after Watch:
-//
-//	engine                                    supervisor
-//	  {id 1, op watch}          ───────────▶
-//	        ◀───────────  {id 1, op watch}
-//	        ◀───────────  {op exit, body runtime.Exit}     all that are kept, then new ones
-//	  {id 2, op create, body}   ───────────▶
-//	  {id 3, op attach, body}   ───────────▶
-//	        ◀───────────  {id 3, op attach, fds 1} + stream socket
-//	        ◀───────────  {id 2, op create, body {pid}}
-//	  {id 4, op start, body}    ───────────▶
-//	        ◀───────────  {id 4, op start, error {class, message, …}}
-//
-// Descriptors arrive in the order of the messages that announce them, so a
-// receiver keeps them in a queue and takes FDs of them for each message. A
-// frame that was cut off by the end of the connection is discarded whole.
-//
-// The frame's JSON may gain fields: a receiver ignores those it does not know.
+// Descriptors arrive in the order of the messages that announce them, so a receiver keeps them in a queue and takes FDs of
+// them for each message. A frame that was cut off by the end of the connection is discarded whole. The frame's JSON may gain
+// fields: a receiver ignores those it does not know. What is said in which order stands above the constants, see Op.
 package wire
 
 import (
 	"encoding/binary"
 	"encoding/json"
+
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime"
@@ -47,12 +33,53 @@ const (
 // ExitBusy is the exit code of a supervisor that found another one in its exec root.
 const ExitBusy = 3
 
-// Op names what a message asks for, or answers.
+// Op names what a message asks for, answers or tells.
+//
+// The engine asks; the supervisor answers each request once, with the request's ID, in any order. What it tells unasked
+// has no ID: exit records, kept descriptors, processes killed for want of memory, all of them after Watch only:
+//
+//	engine                                    supervisor
+//	  {id 1, op hello}          ───────────▶
+//	        ◀───────────  {id 1, op hello, body {life, program, …}}
+//	  {op adopt, fds 3, body}   ───────────▶                   only where life is another than that of what the engine keeps
+//	  {id 2, op recover}        ───────────▶                   only to a supervisor that has not recovered
+//	        ◀───────────  {id 2, op recover}
+//	  {id 3, op watch, keep}    ───────────▶
+//	        ◀───────────  {op keep, fds 3, body {key, state}}  one for each process and attachment, then new ones
+//	        ◀───────────  {id 3, op watch}
+//	        ◀───────────  {op exit, body runtime.Exit}         all that are kept, then new ones
+//	  {id 4, op create, body}   ───────────▶
+//	        ◀───────────  {op keep, fds 4, body {key, state}}
+//	        ◀───────────  {id 4, op create, body {pid}}
+//	  {id 5, op attach, body}   ───────────▶
+//	        ◀───────────  {id 5, op attach, fds 1} + stream socket
+//	  {id 6, op start, body}    ───────────▶
+//	        ◀───────────  {id 6, op start, error {class, message, …}}
+//	        ◀───────────  {op forget, body {key}}
+//
+// # Keeping
+//
+// An engine that watches with keep holds duplicates of the descriptors that a successor of the supervisor needs: pidfds, the
+// supervisor's ends of pipes, terminals and attached streams. Body and descriptors of a keep message are opaque to it; a later one
+// with the same key replaces the first, forget ends it. Should the connection break and the supervisor that
+// answers next have another life, that one gets them back, in the order in which their keys first came, as adopt messages.
+//
+// # Upgrading
+//
+// Upgrade has the supervisor execute another program in its place. Connections, open requests and half-sent answers pass over; the
+// answer comes from the successor. From the request on until then nothing new is begun.
 type Op string
 
 const (
-	Watch    Op = "watch"    // no body; from now on Exit messages follow
+	Hello    Op = "hello"    // no body → HelloBody
+	Adopt    Op = "adopt"    // a KeepBody and its descriptors, as they were told
+	Recover  Op = "recover"  // no body: take over what lives of a predecessor and nobody kept
+	Watch    Op = "watch"    // WatchBody or none; from now on Exit, Keep, Forget and OOM messages follow
 	Exit     Op = "exit"     // supervisor → engine only, without ID; body runtime.Exit
+	Keep     Op = "keep"     // supervisor → engine only, without ID; KeepBody and descriptors
+	Forget   Op = "forget"   // supervisor → engine only, without ID; ForgetBody
+	OOM      Op = "oom"      // supervisor → engine only, without ID; runtime.Ref of the container
+	Upgrade  Op = "upgrade"  // UpgradeBody
 	Create   Op = "create"   // runtime.Create → Pid
 	Start    Op = "start"    // runtime.Ref
 	Exec     Op = "exec"     // ExecBody → Pid, one descriptor if Attach was set
@@ -81,6 +108,52 @@ type Message struct {
 	FDs   int             `json:"fds,omitempty"` // descriptors that belong to this message
 	Body  json.RawMessage `json:"body,omitempty"`
 	Error *Error          `json:"error,omitempty"` // in answers only
+}
+
+// HelloBody answers Hello.
+type HelloBody struct {
+	Life      string   `json:"life"`      // one from a supervisor's start to its end, over upgrades
+	Program   Identity `json:"program"`   // what runs
+	Format    int      `json:"format"`    // of the state that it hands over at an upgrade
+	Recovered bool     `json:"recovered"` // Recover was asked for, or there was nothing to recover from
+}
+
+// Identity tells one build of a program from another: the file, not its name.
+type Identity struct {
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+	Size   int64  `json:"size"`
+	Time   int64  `json:"time"` // of the last change of the content, Unix time in nanoseconds
+}
+
+// Identify returns the identity of a program's file.
+func Identify(program string) (Identity, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(program, &st); err != nil {
+		return Identity{}, fault.Internal("cannot look at %s: %w", program, err)
+	}
+	return Identity{Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Time: st.Mtim.Nano()}, nil
+}
+
+// WatchBody is the body of Watch.
+type WatchBody struct {
+	Keep bool `json:"keep,omitempty"` // send Keep and Forget too
+}
+
+// KeepBody is the body of Keep and Adopt.
+type KeepBody struct {
+	Key   string          `json:"key"`
+	State json.RawMessage `json:"state"` // the supervisor's own
+}
+
+// ForgetBody is the body of Forget.
+type ForgetBody struct {
+	Key string `json:"key"`
+}
+
+// UpgradeBody is the body of Upgrade.
+type UpgradeBody struct {
+	Program string `json:"program"` // absolute path
 }
 
 // Pid answers Create and Exec.
@@ -171,6 +244,9 @@ func (d *Decoder) Next() (m Message, ok bool, err error) {
 	d.head += header + int(n)
 	return m, true, nil
 }
+
+// Rest is what was fed and is no whole message yet.
+func (d *Decoder) Rest() []byte { return d.buf[d.head:] }
 
 // MaxFDs is how many descriptors one message may carry.
 const MaxFDs = 8
