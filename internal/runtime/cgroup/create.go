@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -75,11 +76,12 @@ func (g *Group) Settle() error {
 	return nil
 }
 
-// Delegate gives a v2 group to a user, as far as the kernel lists what may be given
-// (config-linux.md, "Cgroup ownership"): for containers that mount their own cgroup
-// writable and run as uid, an id of the host. Under v1 that would not be safe, and nothing happens.
-func (g *Group) Delegate(uid int) error {
-	if !g.host.V2 {
+// Delegate gives a v2 group to the user that the container runs as, as far as the kernel lists what may be given:
+// for containers with a cgroup namespace of their own that mount their cgroup writable
+// (config-linux.md, "Cgroup ownership"). For others, and under v1, where that would not be safe, nothing happens.
+func (g *Group) Delegate(spec *specs.Spec) error {
+	uid, ok := ownerOf(spec)
+	if !g.host.V2 || !ok || uid == 0 {
 		return nil
 	}
 	dir := g.v2()
@@ -193,4 +195,28 @@ func write(dir, file, value string) error {
 	}
 	_, err = f.WriteString(value)
 	return errors.Join(err, f.Close())
+}
+
+// ownerOf is the host's id of the user that a container's cgroup should belong to, if it should.
+func ownerOf(spec *specs.Spec) (uid int, ok bool) {
+	if spec.Linux == nil || spec.Process == nil || !slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.CgroupNamespace && n.Path == ""
+	}) {
+		return 0, false
+	}
+	if !slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool {
+		return m.Source == "cgroup" && path.Clean(m.Destination) == "/sys/fs/cgroup" && !slices.Contains(m.Options, "ro")
+	}) {
+		return 0, false
+	}
+	user := spec.Process.User.UID
+	if len(spec.Linux.UIDMappings) == 0 {
+		return int(user), true
+	}
+	for _, m := range spec.Linux.UIDMappings {
+		if user >= m.ContainerID && user-m.ContainerID < m.Size {
+			return int(m.HostID + user - m.ContainerID), true
+		}
+	}
+	return 0, false
 }

@@ -14,7 +14,7 @@ func Host() (plan.Host, error) {
 	if err != nil {
 		return plan.Host{}, err
 	}
-	host := plan.Host{Cgroup: plan.CgroupV1, Cgroups: h.Controllers}
+	host := plan.Host{Cgroup: plan.CgroupV1, Cgroups: h.Controllers, Unified: h.Unified, SystemdRoot: cgroup.SystemdRoot()}
 	if h.V2 {
 		host.Cgroup = plan.CgroupV2
 	}

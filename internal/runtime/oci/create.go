@@ -154,6 +154,9 @@ func (c *container) create() error {
 	if err := c.group.Create(c.spec.Linux.Resources); err != nil {
 		return err
 	}
+	if err := c.group.Delegate(c.spec); err != nil {
+		return err
+	}
 	listener, err := c.listen()
 	if err != nil {
 		return fault.Internal("cannot make the start socket of container %s: %w", c.id, err)
@@ -172,6 +175,9 @@ func (c *container) create() error {
 	}
 	if m.Err != nil {
 		return m.Err
+	}
+	if err := c.group.Settle(); err != nil {
+		return err
 	}
 	if m.Master != nil {
 		if err := c.giveMaster(m.Master); err != nil {

@@ -131,7 +131,7 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 // hierarchy is mounted in a tmpfs, by the name it has on the host. It returns
 // the step that makes that tmpfs read-only.
 func compileCgroupMount(p *Plan, spec *specs.Spec, ns namespaces, host Host, field, dest string, o options) []Step {
-	own := path.Clean("/" + spec.Linux.CgroupsPath)
+	own, _ := cgroupPath(spec.Linux.CgroupsPath, host) // joinCgroup refused what is wrong
 	if host.Cgroup == CgroupV2 {
 		if ns.private(unix.CLONE_NEWCGROUP) {
 			p.add(Step{Op: OpMount, Why: field, Path: dest, Source: "cgroup", Type: "cgroup2", Flags: o.flags, Prop: o.prop})

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
+	"tare/internal/runtime/cgroup/unit"
 )
 
 var namespaceFlags = map[specs.LinuxNamespaceType]uint64{
@@ -80,18 +81,33 @@ func joinCgroup(p *Plan, spec *specs.Spec, host Host) error {
 	if dir == "" {
 		return nil
 	}
-	if strings.Contains(dir, ":") {
-		return unsupported("linux.cgroupsPath in systemd's form (" + dir + ")")
+	dir, err := cgroupPath(dir, host)
+	if err != nil {
+		return err
 	}
-	dir = path.Clean("/" + dir)
 	if host.Cgroup == CgroupV2 {
 		p.CgroupDir = path.Join(host.Cgroups[""], dir)
 		return nil
+	}
+	if host.Unified != "" {
+		p.CgroupDir = path.Join(host.Unified, dir)
 	}
 	for _, h := range hierarchies(host) {
 		p.add(Step{Op: OpCgroup, Why: "linux.cgroupsPath", Path: path.Join(h.mount, dir, "tasks")})
 	}
 	return nil
+}
+
+// cgroupPath is where a cgroupsPath is, below the root of each hierarchy; in systemd's form, where systemd will have put its unit.
+func cgroupPath(p string, host Host) (string, error) {
+	if !unit.Is(p) {
+		return path.Clean("/" + p), nil
+	}
+	u, err := unit.Parse(p)
+	if err != nil {
+		return "", err
+	}
+	return path.Join("/", host.SystemdRoot, u.Path()), nil
 }
 
 // hierarchy is one mounted v1 tree; several controllers may share it.

@@ -25,9 +25,12 @@ import (
 
 // Host is what compiling must know of the machine.
 type Host struct {
-	Cgroup   CgroupMode
-	Cgroups  map[string]string // v1: controller → mount point; v2: "" → mount point
-	HardFile uint64            // hard RLIMIT_NOFILE that can't be raised; limits above are clamped
+	Cgroup  CgroupMode
+	Cgroups map[string]string // v1: controller → mount point; v2: "" → mount point
+	Unified string            // mount point of a hybrid machine's v2 tree, "" elsewhere
+	// SystemdRoot is the cgroup that systemd's tree begins at; "" is the root.
+	SystemdRoot string
+	HardFile    uint64 // hard RLIMIT_NOFILE that can't be raised; limits above are clamped
 	// CanRaiseLimits is false without CAP_SYS_RESOURCE.
 	CanRaiseLimits bool
 }

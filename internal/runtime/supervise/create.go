@@ -43,6 +43,9 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	p := &c.init
 	p.c = c
 	if err = c.group.Create(spec.Linux.Resources); err == nil {
+		err = c.group.Delegate(spec)
+	}
+	if err == nil {
 		err = p.launch(compiled, 0, req.Stdio, spec.Process.User.UID)
 	}
 	if err != nil {

@@ -169,6 +169,12 @@ func (p *process) fail(err error) {
 
 // becomeCreated takes the terminal, and answers Create; an exec goes on at once.
 func (p *process) becomeCreated(master *os.File) {
+	if p == &p.c.init {
+		if err := p.c.group.Settle(); err != nil {
+			p.fail(err)
+			return
+		}
+	}
 	if p.phase == going {
 		return // it was told beforehand
 	}
