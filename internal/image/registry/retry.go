@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // tries is how often a request is made before its failure is reported.
@@ -48,6 +50,9 @@ func passing(err error) bool {
 			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return true
 		}
+		return false
+	}
+	if errdefs.IsPermissionDenied(err) || errdefs.IsInvalidArgument(err) || errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) {
 		return false
 	}
 	s := err.Error()

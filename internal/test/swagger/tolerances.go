@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -46,7 +47,10 @@ var tolerances = []struct{ name, text, why string }{
 }
 
 // undescribed are routes that Docker's engine has and its description hasn't, and those that only Tare has.
-var undescribed = map[string]bool{"GET /networks/": true, "GET /images/diff": true, "POST /images/verify": true, "POST /build/session": true}
+var undescribed = map[string]bool{"GET /networks/": true, "POST /build/session": true}
+
+// own are routes that only Tare has, whose answers are no objects of Docker's.
+var own = regexp.MustCompile(`^(GET /images/diff|POST /images/verify|GET /images/.+/log|POST /images/.+/rollback)$`)
 
 // errorSchema is ErrorResponse.
 var errorSchema = func() *spec.Schema {
