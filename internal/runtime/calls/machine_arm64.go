@@ -1,0 +1,3 @@
+package calls
+
+const machine = 183 // EM_AARCH64
