@@ -111,7 +111,7 @@ type Images interface {
 	LowerOf(diffIDs []digest.Digest) ([]string, error)
 	Hold(holder string, ids ...digest.Digest)
 	Release(holder string)
-	Commit(ctx context.Context, upper string) (layer.Layer, error)
+	CommitAt(ctx context.Context, upper string, t layer.Times) (layer.Layer, error)
 	Put(config *image.Config, layers []layer.Layer, names ...reference.NamedTagged) (*image.Image, error)
 	Discard(ids ...digest.Digest) error
 	Arrive() (done func())

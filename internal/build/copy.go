@@ -62,10 +62,14 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 				return err
 			}
 		}
+		if op.From.Context { // a checkout has other times on every host
+			o.Floor = work.Since
+		}
 		if err := put(sel, o); err != nil {
 			return err
 		}
 	}
+	o.Floor = time.Time{}
 	for _, u := range op.URLs {
 		files, err := w.download(ctx, u, op)
 		if err != nil {
@@ -101,6 +105,7 @@ func (w *worker) copy(ctx context.Context, a *area, op graph.Copy, work solve.Wo
 			return err
 		}
 	}
+	o.Floor = work.Since
 	for _, f := range op.Inline {
 		files, err := source.File(w.s.tmp(), f.Name, strings.NewReader(f.Data), 0o644, time.Unix(0, 0))
 		if err != nil {

@@ -2,9 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"time"
 
@@ -13,7 +10,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"tare/internal/base/trace"
-	"tare/internal/build/cache"
 	"tare/internal/build/graph"
 	"tare/internal/build/solve"
 	"tare/internal/image"
@@ -23,8 +19,7 @@ import (
 // comment marks history entries as BuildKit does, whose form they have.
 const comment = "buildkit.dockerfile.v0"
 
-// export makes the image of the target stage and names it. If nothing changed since an earlier build, it is
-// the same image: times come from the cache.
+// export makes the image of the target stage and names it. The same inputs give the same image: it bears no time of the build.
 func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, req *Request, build string, names []reference.NamedTagged) (*image.Image, error) {
 	trace.Step(ctx, "build", "export", "image", "")
 	target := g.Stages[g.Target]
@@ -45,15 +40,10 @@ func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, re
 		maps.Copy(labels, req.Labels)
 		config.Config.Labels = labels
 	}
-	at := s.history(&config, g, run)
-	created, err := s.created(&config, req, build)
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range at {
-		config.History[i].Created = &created
-	}
+	created := time.Unix(target.Epoch, 0).UTC()
 	config.Created = &created
+	s.history(&config, g, run, created)
+	var err error
 	layers := make([]layer.Layer, len(config.RootFS.DiffIDs))
 	for i, d := range config.RootFS.DiffIDs {
 		if layers[i], err = s.cfg.Layers.Get(d); err != nil {
@@ -70,9 +60,8 @@ func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, re
 	return img, err
 }
 
-// history appends the lines of the target and of the stages that it is FROM. It returns the entries whose
-// time is the image's own: those with no layer of the build at or before them, or after the last.
-func (s *Service) history(config *image.Config, g *graph.Graph, run *solve.Run) (open []int) {
+// history appends the lines of the target and of the stages that it is FROM.
+func (s *Service) history(config *image.Config, g *graph.Graph, run *solve.Run, created time.Time) {
 	var chain []graph.Stage
 	for i := g.Target; i != graph.None; i = g.Stages[i].Parent {
 		chain = append([]graph.Stage{g.Stages[i]}, chain...)
@@ -82,36 +71,12 @@ func (s *Service) history(config *image.Config, g *graph.Graph, run *solve.Run) 
 			if l.CreatedBy == "" {
 				continue
 			}
-			h := ocispec.History{CreatedBy: l.CreatedBy, Comment: comment, EmptyLayer: true}
-			open = append(open, len(config.History))
+			h := ocispec.History{Created: &created, CreatedBy: l.CreatedBy, Comment: comment, EmptyLayer: true}
 			if l.Step != graph.None {
 				r, _ := run.Tasks[l.Step].Result()
-				t := r.Created.UTC()
-				h.Created, h.EmptyLayer = &t, !r.Added
-				for _, i := range open[:len(open)-1] {
-					config.History[i].Created = &t
-				}
-				open = open[:0]
+				h.EmptyLayer = !r.Added
 			}
 			config.History = append(config.History, h)
 		}
 	}
-	return open
-}
-
-// created finds when an image with this content was first made, or remembers that it is now.
-func (s *Service) created(config *image.Config, req *Request, build string) (time.Time, error) {
-	data, err := json.Marshal(config)
-	if err != nil {
-		return time.Time{}, err
-	}
-	sum := sha256.Sum256(append([]byte("image "), data...))
-	key := hex.EncodeToString(sum[:])
-	if !req.NoCache {
-		if r, ok := s.cache.Get(key, build); ok {
-			return r.Created.UTC(), nil
-		}
-	}
-	r := cache.Record{Key: key, Kind: "image", About: "exporting the image's config", Created: time.Now().UTC()}
-	return r.Created, s.cache.Put(r, build)
 }

@@ -20,6 +20,7 @@ import (
 	"tare/internal/build/rootfs"
 	"tare/internal/build/solve"
 	"tare/internal/build/source"
+	"tare/internal/image/layer"
 )
 
 // worker does the steps of one build.
@@ -244,7 +245,7 @@ func (w *worker) Do(ctx context.Context, work solve.Work, log io.Writer) (solve.
 	if err != nil {
 		return solve.Layer{}, err
 	}
-	return w.s.commit(ctx, a)
+	return w.s.commit(ctx, a, work)
 }
 
 // area is where a step works: a folder in build/tmp with an overlay's upper directory.
@@ -330,17 +331,17 @@ func (a *area) changed() (bool, error) {
 }
 
 // commit turns what a step left into a layer; nothing becomes no layer.
-func (s *Service) commit(ctx context.Context, a *area) (solve.Layer, error) {
+func (s *Service) commit(ctx context.Context, a *area, work solve.Work) (solve.Layer, error) {
 	changed, err := a.changed()
 	if err != nil || !changed {
 		return solve.Layer{}, err
 	}
-	l, err := s.cfg.Images.Commit(ctx, a.upper)
+	l, err := s.cfg.Images.CommitAt(ctx, a.upper, layer.Times{Since: work.Since, At: time.Unix(work.Step.Epoch, 0)})
 	if err != nil {
 		return solve.Layer{}, err
 	}
 	trace.Step(ctx, "image", "commit", "layer", l.DiffID.String())
-	return solve.Layer{DiffID: l.DiffID, Size: l.Size}, nil
+	return solve.Layer{DiffID: l.DiffID, Size: l.Size, Since: l.Since}, nil
 }
 
 func makeDir(a *area, op graph.MakeDir) error {

@@ -227,7 +227,12 @@ func (s *Store) put(d ocispec.Descriptor, name func(*state, *root) error) (*Imag
 // Commit turns an upper directory into a stored layer with its compressed blob (gzip, reproducible). The
 // directory is consumed; nothing may be mounted on it.
 func (s *Store) Commit(ctx context.Context, upper string) (layer.Layer, error) {
-	return s.parts.commit(ctx, func(w io.Writer) (layer.Layer, error) { return s.Layers.Adopt(ctx, upper, w) })
+	return s.CommitAt(ctx, upper, layer.Times{})
+}
+
+// CommitAt does the same with other times in the blob than the directory has.
+func (s *Store) CommitAt(ctx context.Context, upper string, t layer.Times) (layer.Layer, error) {
+	return s.parts.commit(ctx, func(w io.Writer) (layer.Layer, error) { return s.Layers.AdoptAt(ctx, upper, w, t) })
 }
 
 // CommitTar does the same for an uncompressed tar stream. layer.WriteTar makes one of a directory that stays in use.

@@ -35,6 +35,8 @@ type Record struct {
 	Layer   digest.Digest `json:"layer,omitempty"` // diffID; "": nothing changed
 	Size    int64         `json:"size"`            // bytes of the layer's files
 	Created time.Time     `json:"created"`
+	Took    time.Duration `json:"took,omitempty"`
+	Since   time.Time     `json:"since,omitzero"` // files with this time or a later one have what the build made of it (solve.Work)
 	Used    time.Time     `json:"used"`
 	Uses    int           `json:"uses"` // after the build that made it
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Mode  string    // permissions in chmod(1)'s words, octal or symbolic; "" keeps the source's
 	Word  string    // COPY or ADD, for messages
 	Time  time.Time // of parents that are made
+	Floor time.Time // no file gets an older time
 }
 
 // Copy writes the selection into root.
@@ -120,7 +121,7 @@ func (c *copying) made(fd int) error {
 			return err
 		}
 	}
-	return setTime(fd, c.o.Time)
+	return setTime(fd, c.o.time(c.o.Time))
 }
 
 // contents copies what is in a folder; the destination gets the folder's attributes only if it is made now.
@@ -338,7 +339,14 @@ func (c *copying) attributes(fd int, e *source.Entry) error {
 			}
 		}
 	}
-	return setTime(fd, e.ModTime)
+	return setTime(fd, c.o.time(e.ModTime))
+}
+
+func (o Options) time(t time.Time) time.Time {
+	if t.Before(o.Floor) {
+		return o.Floor
+	}
+	return t
 }
 
 // bits is the permission part of a stat mode.

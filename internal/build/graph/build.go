@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -24,6 +25,7 @@ type builder struct {
 	resolve Resolver
 	lex     *shell.Lex
 	global  envs            // ARGs before FROM, and platform args
+	epoch   int64           // SOURCE_DATE_EPOCH, 0 without
 	used    map[string]bool // build args that an ARG asked for
 	graph   *Graph
 	made    map[int]*stage    // by index in the file
@@ -33,6 +35,7 @@ type builder struct {
 // stage is a stage that is being made.
 type stage struct {
 	Stage
+	epoch  int64
 	pos    int  // index in builder's order, the later Graph.Stages
 	env    envs // what expansion and RUN see: the image's ENV and the ARGs, in order
 	args   []instructions.KeyValuePairOptional
@@ -87,8 +90,23 @@ func (f *File) Graph(o Options, resolve Resolver) (*Graph, error) {
 func (f *File) start(o Options, resolve Resolver) (*builder, error) {
 	b := &builder{file: f, opt: o, resolve: resolve, lex: shell.NewLex(f.escape), used: map[string]bool{},
 		graph: &Graph{}, made: map[int]*stage{}, bases: map[[2]string]int{}}
+	if v := o.Args[sourceDate]; v != nil && *v != "" {
+		n, err := strconv.ParseInt(*v, 10, 64)
+		if err != nil || n < 0 {
+			return nil, fault.Invalid("invalid %s: %s", sourceDate, *v)
+		}
+		b.epoch = max(n, 1)
+		b.used[sourceDate] = true
+	}
 	return b, b.globals()
 }
+
+// sourceDate is the argument that sets the time of all that a build makes (reproducible-builds.org/specs/source-date-epoch).
+const sourceDate = "SOURCE_DATE_EPOCH"
+
+// noEpoch is the time of what is made FROM scratch: 1980-01-01, the first that all archive formats know. On top of an image it is that
+// image's time: what depends on inputs alone is the same on another day.
+const noEpoch = 315532800
 
 // globals evaluates the ARGs before the first FROM, and the platform's.
 func (b *builder) globals() error {
@@ -187,7 +205,7 @@ func (b *builder) stage(i int) (*stage, error) {
 		return nil, b.file.fail(err, src.Location)
 	}
 	b.file.checkOnce(src)
-	s := &stage{Stage: Stage{Name: src.Name, Index: i}, step: None}
+	s := &stage{epoch: noEpoch, Stage: Stage{Name: src.Name, Index: i}, step: None}
 	c, named := b.opt.Contexts[strings.ToLower(name)]
 	if j, ok := b.file.stage(name, i); ok && !number(name) && !named {
 		p, err := b.stage(j)
@@ -195,6 +213,7 @@ func (b *builder) stage(i int) (*stage, error) {
 			return nil, err
 		}
 		s.parent, s.step, s.env, s.Config = p, p.step, p.env, clone(p.Config)
+		s.epoch = p.epoch
 		s.args = slices.Clone(p.args)
 	} else if named && c.Folder {
 		s.Config = empty(b.opt.Platform)
@@ -216,10 +235,17 @@ func (b *builder) stage(i int) (*stage, error) {
 		if want.Architecture != "" {
 			b.checkPlatform(src, name, want, img.Config.Platform)
 		}
+		if c := img.Config.Created; c != nil && c.Unix() > noEpoch {
+			s.epoch = c.Unix()
+		}
 		s.Config = clone(img.Config)
 		s.env = envs(img.Config.Config.Env)
 		s.step = b.add(Step{Parent: None, About: "FROM " + name, Op: Base{Image: img.ID, Layers: img.Config.RootFS.DiffIDs}})
 	}
+	if b.epoch != 0 {
+		s.epoch = b.epoch
+	}
+	s.Epoch = s.epoch
 	s.Lines = append(s.Lines, Line{Text: oneLine(src.SourceCode), Step: s.step})
 	commands := src.Commands
 	if triggers := s.Config.Config.OnBuild; len(triggers) > 0 {

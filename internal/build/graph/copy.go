@@ -12,7 +12,7 @@ import (
 
 func (b *builder) copy(s *stage, c *instructions.CopyCommand, current int) (string, error) {
 	op := Copy{Word: "COPY", From: Source{Context: true}, Owner: c.Chown, Mode: c.Chmod, Parents: c.Parents, Exclude: c.ExcludePatterns, Link: c.Link}
-	step := Step{Parent: s.step}
+	step := Step{Epoch: s.epoch, Parent: s.step}
 	if c.From != "" {
 		var err error
 		if op.From, err = b.source(&step, c.From, current); err != nil {
@@ -50,7 +50,7 @@ func (b *builder) addFiles(s *stage, c *instructions.AddCommand) (string, error)
 		}
 		op.Sum = d
 	}
-	return b.files(s, Step{Parent: s.step}, op, c.SourcesAndDest)
+	return b.files(s, Step{Epoch: s.epoch, Parent: s.step}, op, c.SourcesAndDest)
 }
 
 // gitAt adds a git repository whose commit is given as the checksum.
@@ -59,7 +59,7 @@ func (b *builder) gitAt(s *stage, op Copy, c *instructions.AddCommand) (string, 
 		return "", fmt.Errorf("invalid checksum %s: not a commit", c.Checksum)
 	}
 	op.Commit = c.Checksum
-	return b.files(s, Step{Parent: s.step}, op, c.SourcesAndDest)
+	return b.files(s, Step{Epoch: s.epoch, Parent: s.step}, op, c.SourcesAndDest)
 }
 
 // files finishes COPY and ADD: sources, destination, history.

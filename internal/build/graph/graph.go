@@ -39,6 +39,7 @@ type Graph struct {
 
 // Step is one vertex. Its result is a list of layers: the parent's and at most one more.
 type Step struct {
+	Epoch  int64  // Unix seconds: the time of what the step makes
 	Parent int    // index into Graph.Steps, or None
 	Inputs []int  // further steps whose files it reads; Source.Input counts in this list
 	About  string // one line for people
@@ -151,6 +152,7 @@ func (MakeDir) kind() string { return "mkdir" }
 
 // Stage is a finished stage.
 type Stage struct {
+	Epoch  int64  // Unix seconds: when the image was made, as far as it says
 	Name   string // "" without AS
 	Index  int    // in the file
 	Last   int    // its last step, or None for an empty root

@@ -190,7 +190,7 @@ func (b *builder) workdir(s *stage, c *instructions.WorkdirCommand) (string, err
 	dir := s.path(c.Path)
 	s.Config.Config.WorkingDir = dir
 	if dir != "/" {
-		s.step = b.add(Step{Parent: s.step, About: "WORKDIR " + dir, Op: MakeDir{Path: dir, Owner: s.Config.Config.User}})
+		s.step = b.add(Step{Epoch: s.epoch, Parent: s.step, About: "WORKDIR " + dir, Op: MakeDir{Path: dir, Owner: s.Config.Config.User}})
 	}
 	return "WORKDIR " + dir, nil
 }

@@ -42,6 +42,9 @@ func (b *builder) run(s *stage, c *instructions.RunCommand, current int) (string
 	if _, ok := s.env.Get("PATH"); !ok {
 		op.Env = append(op.Env, "PATH="+defaultPath)
 	}
+	if _, declared := s.env.Get(sourceDate); !declared {
+		op.Proxy = append(op.Proxy, fmt.Sprintf("%s=%d", sourceDate, s.epoch))
+	}
 	for _, k := range predefined {
 		if v := b.opt.Args[k]; v != nil {
 			if _, declared := s.env.Get(k); !declared {
@@ -49,7 +52,7 @@ func (b *builder) run(s *stage, c *instructions.RunCommand, current int) (string
 			}
 		}
 	}
-	step := Step{Parent: s.step, About: "RUN " + strings.Join(op.Args, " ")}
+	step := Step{Epoch: s.epoch, Parent: s.step, About: "RUN " + strings.Join(op.Args, " ")}
 	for _, m := range instructions.GetMounts(c) {
 		mount, err := b.mount(s, &step, m, current)
 		if err != nil {

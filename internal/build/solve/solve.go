@@ -38,6 +38,7 @@ var ErrLost = errors.New("the client of the build is gone")
 type Layer struct {
 	DiffID digest.Digest
 	Size   int64 // bytes
+	Since  time.Time
 }
 
 // Work is a step with its inputs' results: diffIDs, bottom first.
@@ -45,6 +46,9 @@ type Work struct {
 	Step   graph.Step
 	Parent []digest.Digest
 	Inputs [][]digest.Digest
+	// Since is when the oldest of the steps below began, or this one: what has this time or a later one was made by the build, at a
+	// time that says nothing.
+	Since time.Time
 }
 
 // Worker does the steps of one build.
@@ -83,6 +87,8 @@ type Result struct {
 	Layers  []digest.Digest // all, bottom first
 	Added   bool            // the last of Layers is this step's
 	Created time.Time       // when the step was done; zero for a base
+	Took    time.Duration
+	Since   time.Time // as in Work; zero for a base
 	Cached  bool
 }
 
@@ -169,6 +175,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	}
 	work := Work{Step: step, Inputs: make([][]digest.Digest, len(step.Inputs))}
 	var parents []string
+	var since time.Time
 	wait := func(i int) ([]digest.Digest, error) {
 		if i == graph.None {
 			return nil, nil
@@ -185,6 +192,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 		if t.result.Key != "" {
 			parents = append(parents, t.result.Key)
 		}
+		since = earlier(since, t.result.Since)
 		return t.result.Layers, nil
 	}
 	var err error
@@ -211,7 +219,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if !o.NoCache {
 		if rec, ok := s.cache.Get(key, o.Build); ok {
 			trace.Step(ctx, "build", "cached", "step", step.About)
-			return made(below, rec, true), nil
+			return made(below, since, rec, true), nil
 		}
 	}
 	name := key
@@ -221,6 +229,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	var mine atomic.Bool
 	do := func(ctx context.Context, log *Log) (cache.Record, error) {
 		mine.Store(true)
+		begun := time.Now()
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
@@ -233,12 +242,14 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 			}
 		}
 		defer w.Begin()()
+		work := work
+		work.Since = earlier(since, begun.Add(-clockLag))
 		l, err := w.Do(ctx, work, log)
 		if err != nil {
 			return cache.Record{}, err
 		}
 		rec := cache.Record{Key: key, Parents: parents, Kind: graph.Kind(step.Op), About: step.About,
-			Layer: l.DiffID, Size: l.Size, Created: time.Now()}
+			Layer: l.DiffID, Size: l.Size, Created: time.Now(), Took: time.Since(begun), Since: earlier(work.Since, l.Since)}
 		return rec, s.cache.Put(rec, pin(name))
 	}
 	rec, err := s.fly(ctx, name, o.Build, log, do)
@@ -248,12 +259,23 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if err != nil {
 		return Result{}, err
 	}
-	return made(below, rec, false), nil
+	return made(below, since, rec, false), nil
+}
+
+// clockLag is how far the kernel's time for files may be behind the clock.
+const clockLag = 20 * time.Millisecond
+
+// earlier is the earlier of two times, of which a zero one does not count.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // made puts what a step made on the layers below it.
-func made(below []digest.Digest, rec cache.Record, cached bool) Result {
-	r := Result{Key: rec.Key, Layers: below, Created: rec.Created, Cached: cached}
+func made(below []digest.Digest, since time.Time, rec cache.Record, cached bool) Result {
+	r := Result{Key: rec.Key, Layers: below, Created: rec.Created, Took: rec.Took, Since: earlier(since, rec.Since), Cached: cached}
 	if rec.Layer != "" {
 		r.Layers, r.Added = append(slices.Clone(below), rec.Layer), true
 	}
@@ -268,7 +290,8 @@ func Key(w Work, reads string) (string, error) {
 		Parent []digest.Digest
 		Inputs [][]digest.Digest
 		Reads  string
-	}{graph.Kind(w.Step.Op), w.Step.Op, w.Parent, w.Inputs, reads})
+		Epoch  int64
+	}{graph.Kind(w.Step.Op), w.Step.Op, w.Parent, w.Inputs, reads, w.Step.Epoch})
 	if err != nil {
 		return "", err
 	}

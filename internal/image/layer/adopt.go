@@ -21,14 +21,19 @@ import (
 // (rename, same file system). Mode, owner, mtime, xattrs, hard links are kept; entries are sorted.
 // Nothing may use the directory meanwhile. On an error it stays where it was.
 func (s *Store) Adopt(ctx context.Context, upper string, w io.Writer) (Layer, error) {
-	l, err := s.adopt(ctx, upper, w)
+	return s.AdoptAt(ctx, upper, w, Times{})
+}
+
+// AdoptAt does the same with other times in the tar than in the directory, which keeps its own.
+func (s *Store) AdoptAt(ctx context.Context, upper string, w io.Writer, t Times) (Layer, error) {
+	l, err := s.adopt(ctx, upper, w, t)
 	if err != nil {
 		return Layer{}, fmt.Errorf("cannot make a layer of %s: %w", upper, err)
 	}
 	return l, nil
 }
 
-func (s *Store) adopt(ctx context.Context, upper string, w io.Writer) (Layer, error) {
+func (s *Store) adopt(ctx context.Context, upper string, w io.Writer, t Times) (Layer, error) {
 	root, err := os.Open(upper)
 	if err != nil {
 		return Layer{}, err
@@ -38,7 +43,7 @@ func (s *Store) adopt(ctx context.Context, upper string, w io.Writer) (Layer, er
 		return Layer{}, err
 	}
 	h := sha256.New()
-	n, err := WriteTar(ctx, io.MultiWriter(h, w), root, WriteOptions{Overlay: true})
+	n, err := WriteTar(ctx, io.MultiWriter(h, w), root, WriteOptions{Overlay: true, Times: t})
 	if err != nil {
 		return Layer{}, err
 	}
@@ -53,7 +58,7 @@ func (s *Store) adopt(ctx context.Context, upper string, w io.Writer) (Layer, er
 		os.Remove(tmp)
 		return Layer{}, err
 	}
-	l, err := s.publish(tmp, record{Layer: Layer{DiffID: digest.NewDigest(digest.SHA256, h), Size: n.Bytes}, Implied: impliedRoot(root)})
+	l, err := s.publish(tmp, record{Layer: Layer{DiffID: digest.NewDigest(digest.SHA256, h), Size: n.Bytes, Since: t.Since}, Implied: impliedRoot(root)})
 	if err != nil {
 		os.Rename(filepath.Join(tmp, "fs"), upper)
 		os.Remove(tmp)

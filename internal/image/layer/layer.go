@@ -46,6 +46,8 @@ type Layer struct {
 	Blob      digest.Digest `json:"blob,omitempty"`
 	BlobSize  int64         `json:"blobSize,omitempty"`
 	MediaType string        `json:"mediaType,omitempty"` // of Blob
+	// Since: files here that have this time or a later one have another in the tar (see Times); zero: none do.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // record is layer.json.

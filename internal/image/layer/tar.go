@@ -29,7 +29,12 @@ type WriteOptions struct {
 	Overlay bool
 	// Skip leaves out an entry, given by its name in the tar, with all below it; nil skips nothing.
 	Skip func(name string) bool
+	// Times of the entries; the zero value keeps those of the files.
+	Times Times
 }
+
+// Times take out of a tar when it was made: entries modified at Since or later get the time At. A zero Since changes nothing.
+type Times struct{ Since, At time.Time }
 
 // Written is what WriteTar wrote.
 type Written struct {
@@ -298,6 +303,9 @@ func (t *tarWriter) hardLink(name string, st *unix.Stat_t) error {
 }
 
 func (t *tarWriter) write(h *tar.Header) error {
+	if o := t.o.Times; !o.Since.IsZero() && !h.ModTime.Before(o.Since) {
+		h.ModTime = o.At
+	}
 	if h.ModTime.Nanosecond() != 0 || len(h.PAXRecords) > 0 {
 		h.Format = tar.FormatPAX
 	}

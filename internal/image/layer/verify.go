@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -42,7 +43,10 @@ func (s *Store) Verify(ctx context.Context, diffID digest.Digest, tar io.Reader)
 	for _, p := range r.Implied {
 		implied[path.Clean(p)] = true
 	}
-	c := &comparison{ctx: ctx, implied: implied, links: map[inode]string{}, others: map[inode]string{}}
+	s.mu.Lock()
+	since := s.known[diffID].Since
+	s.mu.Unlock()
+	c := &comparison{ctx: ctx, since: since, implied: implied, links: map[inode]string{}, others: map[inode]string{}}
 	fresh, old := filepath.Join(tmp, "fs"), s.Dir(diffID)
 	if err := c.entry(fresh, old, "."); err != nil {
 		discard()
@@ -63,7 +67,7 @@ func (s *Store) Verify(ctx context.Context, diffID digest.Digest, tar io.Reader)
 		delete(s.disk, diffID)
 		clear(s.chains)
 		rec := s.known[diffID]
-		rec.Implied, rec.Size = r.Implied, r.Size
+		rec.Implied, rec.Size, rec.Since = r.Implied, r.Size, time.Time{}
 		s.known[diffID] = rec
 		if err := files.WriteJSON(s.recordPath(diffID), rec, files.Fast); err != nil {
 			return err
@@ -77,6 +81,7 @@ func (s *Store) Verify(ctx context.Context, diffID digest.Digest, tar io.Reader)
 type comparison struct {
 	ctx     context.Context
 	implied map[string]bool // folders whose times nobody gave
+	since   time.Time       // from here on the other tree's times are its own
 	wrong   []string
 	links   map[inode]string // the first name of each file with several, in the good tree
 	others  map[inode]string // and in the other
@@ -113,7 +118,7 @@ func (c *comparison) entry(good, other, at string) error {
 	case sizeOf(&x) != sizeOf(&y):
 		c.differs(at, "another size")
 		return nil
-	case x.Mtim != y.Mtim && !c.implied[at]:
+	case x.Mtim != y.Mtim && !c.implied[at] && (c.since.IsZero() || time.Unix(y.Mtim.Unix()).Before(c.since)):
 		c.differs(at, "another time")
 	}
 	xs, err := allXattrs(good)
