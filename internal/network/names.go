@@ -16,7 +16,11 @@ type resolver struct {
 func (r *resolver) Lookup(name string) (addrs []netip.Addr, known bool) {
 	r.etc.reg.mu.RLock()
 	defer r.etc.reg.mu.RUnlock()
+	linked := r.box.join.Links[name]
 	for _, e := range r.box.endpoints {
+		if x := e.seg.endpoints[linked]; x != nil && x.addr.IsValid() {
+			addrs = append(addrs, x.addr)
+		}
 		if !e.seg.userDefined() {
 			continue
 		}

@@ -87,6 +87,8 @@ type Join struct {
 	DNSSearch  []string
 	DNSOptions []string
 	ExtraHosts []string // "name:address"; the address may be host-gateway
+	// Links are further names of other containers, known in this one only: name in lower case → container id.
+	Links map[string]string `json:",omitempty"`
 }
 
 // Joined is what the container got.

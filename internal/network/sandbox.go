@@ -40,9 +40,10 @@ func (b *sandbox) only(driver string) bool {
 	return len(b.endpoints) > 0 && b.endpoints[0].seg.Driver == driver
 }
 
-// wantsResolver tells whether containers ask 127.0.0.11: on user-defined networks they find each other there.
+// wantsResolver tells whether containers ask 127.0.0.11: on user-defined networks they find each other there, and elsewhere
+// those they are linked to.
 func (b *sandbox) wantsResolver() bool {
-	return slices.ContainsFunc(b.endpoints, func(e *endpoint) bool { return e.seg.userDefined() })
+	return len(b.join.Links) > 0 || slices.ContainsFunc(b.endpoints, func(e *endpoint) bool { return e.seg.userDefined() })
 }
 
 // endpointIn finds the sandbox's endpoint in a segment.

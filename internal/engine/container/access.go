@@ -75,6 +75,23 @@ func (a Access) Publish(id, action string, more ...string) {
 	}
 }
 
+// OOM tells that the kernel killed a process of a container for want of memory. It waits for nothing.
+func (a Access) OOM(id string) {
+	e, err := a.s.index.find(id)
+	if err != nil {
+		return // a build step's
+	}
+	e.mu.Lock()
+	running := e.run != nil
+	if running {
+		e.run.oom, e.rec.State.OOMKilled = true, true
+	}
+	e.mu.Unlock()
+	if running {
+		e.publish("oom")
+	}
+}
+
 // AddExec and RemoveExec keep the list of execs that inspect shows.
 func (a Access) AddExec(id, exec string) {
 	if e, err := a.s.index.find(id); err == nil {

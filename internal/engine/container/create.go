@@ -92,6 +92,9 @@ func (c *creation) do(ctx context.Context) (*entry, error) {
 	if err := c.resolveModes(host); err != nil {
 		return nil, err
 	}
+	if err := c.resolveLinks(host); err != nil {
+		return nil, err
+	}
 	name, err := c.index.claimName(c.req.Name, c.id)
 	if err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ type run struct {
 	exited    chan struct{}  // closed when the exit was reported
 	settled   chan struct{}  // closed when everything after the exit is done
 	noRestart bool           // a person asked for the end
+	oom       bool           // its event was published
 	keep      bool           // restart by a person: don't remove an AutoRemove container
 	process   *specs.Process // as in config.json, without seccomp
 }

@@ -55,6 +55,11 @@ func (l *launcher) buildSpec(rec record, lower []string) (*specs.Spec, error) {
 	h, dir := rec.HostConfig, l.dir(rec.ID)
 	config := *rec.Config
 	config.Hostname = rec.hostname()
+	linked, err := linkVariables(rec, l.index.links(h))
+	if err != nil {
+		return nil, err
+	}
+	config.Env = append(linked, config.Env...) // what the image or the user sets wins
 	in := spec.Input{
 		ID: rec.ID, Config: &config, HostConfig: h, Host: l.host,
 		CgroupParent: l.cgroupParent(), Ulimits: l.cfg.Ulimits, Init: l.cfg.InitProgram,

@@ -40,6 +40,11 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container
 		}},
 		NetworkSettings: &container.NetworkSettings{Networks: reported(r), Ports: network.PortMap{}},
 	}
+	if len(r.HostConfig.Links) > 0 {
+		h := *r.HostConfig
+		h.Links = s.index.shownLinks(r)
+		out.HostConfig = &h
+	}
 	if r.State.running() {
 		out.NetworkSettings.SandboxID = r.ID
 		out.NetworkSettings.SandboxKey = namespace(r.State.Pid, "net")

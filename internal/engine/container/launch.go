@@ -263,7 +263,7 @@ func (l *launcher) joinRequest(rec record) *tarenetwork.Join {
 	return &tarenetwork.Join{
 		Container: rec.ID, Name: rec.Name, Hostname: rec.hostname(), Domainname: rec.Config.Domainname, Endpoints: rec.endpoints(),
 		Ports: h.PortBindings, PublishAll: h.PublishAllPorts, Exposed: rec.Config.ExposedPorts,
-		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts,
+		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, Links: linkNames(l.index.links(h)),
 	}
 }
 

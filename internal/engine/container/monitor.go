@@ -56,6 +56,9 @@ func (m *monitor) exited(e *entry, x runtime.Exit) {
 	ran := x.At.Sub(e.rec.State.StartedAt)
 	s := &e.rec.State
 	s.Status, s.Pid, s.ExitCode, s.OOMKilled, s.FinishedAt = container.StateExited, 0, x.Code, x.OOMKilled, x.At.UTC()
+	if x.Reason != "" {
+		s.Error = x.Reason
+	}
 	if s.Health != nil {
 		h := *s.Health
 		h.Status = container.Unhealthy
@@ -75,7 +78,7 @@ func (m *monitor) exited(e *entry, x runtime.Exit) {
 	e.mu.Unlock()
 
 	m.cfg.Images.Release(runningHolder(e.id))
-	if x.OOMKilled {
+	if x.OOMKilled && !r.oom {
 		e.publish("oom")
 	}
 	trace.Step(ctx, "engine", "event", "die", e.id)

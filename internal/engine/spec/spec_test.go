@@ -259,7 +259,6 @@ func TestRefusals(t *testing.T) {
 		"gpus": {func(c *container.Config, h *container.HostConfig) {
 			h.DeviceRequests = []container.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}}
 		}, "gpu"},
-		"links":   {func(c *container.Config, h *container.HostConfig) { h.Links = []string{"a:b"} }, "--link a:b"},
 		"storage": {func(c *container.Config, h *container.HostConfig) { h.StorageOpt = map[string]string{"size": "1G"} }, "--storage-opt"},
 		"image mount": {func(c *container.Config, h *container.HostConfig) {
 			h.Mounts = []mount.Mount{{Type: mount.TypeImage, Target: "/x"}}

@@ -350,8 +350,6 @@ func validateMount(m mount.Mount) error {
 // refuse names what Tare does not do.
 func refuse(c *container.Config, h *container.HostConfig) error {
 	switch {
-	case len(h.Links) > 0:
-		return fault.Unsupported("links are not supported: put the containers on a user-defined network, where they find each other by name (--link %s)", h.Links[0])
 	case len(h.StorageOpt) > 0:
 		return fault.Unsupported("--storage-opt is not supported")
 	case h.VolumeDriver != "" && h.VolumeDriver != "local":

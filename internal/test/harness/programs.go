@@ -96,7 +96,7 @@ func Toolbox(t testing.TB) []byte {
 }
 
 // commandNames are linked to the toolbox in the image.
-var commandNames = strings.Fields("echo true false exit cat sleep tick env id pwd ls write mkdir rm err size trap serve fetch sh")
+var commandNames = strings.Fields("echo true false exit cat sleep tick env id pwd ls write mkdir rm err size trap serve fetch resolve sh")
 
 // Registry starts a registry in this process and returns its host:port.
 func (e *Engine) Registry() string {

@@ -40,7 +40,12 @@ var commands = map[string]func(args []string) int{
 	"trap":  trap,
 	"serve": serve,
 	"fetch": fetch,
-	"sh":    sh,
+	"resolve": func(a []string) int {
+		found, err := net.LookupHost(a[0])
+		fmt.Println(strings.Join(found, " "))
+		return report(err)
+	},
+	"sh": sh,
 }
 
 func main() {
