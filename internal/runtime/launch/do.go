@@ -10,10 +10,20 @@ import (
 func (s *stage) do(st *plan.Step) error {
 	switch st.Op {
 	case plan.OpCgroup:
+		if st.FD != 0 {
+			_, err := unix.Write(int(st.FD), []byte("0"))
+			unix.Close(int(st.FD))
+			return err
+		}
 		return writeFile(st.Path, "0")
 	case plan.OpUnshare:
 		return unix.Unshare(int(st.Flags))
 	case plan.OpSetns:
+		if st.Flags == unix.CLONE_NEWNS { // a thread may do so once it shares its root with no other
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return because(err, "unshare")
+			}
+		}
 		return enter(st.Path, int(st.Flags))
 	case plan.OpJoin:
 		return s.join(int(st.Flags))
@@ -28,7 +38,16 @@ func (s *stage) do(st *plan.Step) error {
 	case plan.OpSysctl:
 		return writeFile(st.Path, st.Data)
 	case plan.OpOOM:
+		if st.FD == plan.ByParent {
+			return nil
+		}
 		return oomScore(st.Data)
+	case plan.OpLabel:
+		return label(st.Path, st.Data)
+	case plan.OpAffinity:
+		return setAffinity(st.Num)
+	case plan.OpMemoryPolicy:
+		return memoryPolicy(st)
 	case plan.OpPersonality:
 		if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, uintptr(st.Flags), 0, 0); errno != 0 {
 			return errno
@@ -42,8 +61,14 @@ func (s *stage) do(st *plan.Step) error {
 		return s.bindRoot(st.Path)
 	case plan.OpMount:
 		return s.mount(st)
+	case plan.OpCopyUp:
+		return copyUp(s.root, st)
+	case plan.OpRemount:
+		return remount(s.root, st)
 	case plan.OpBind:
 		return s.bind(st)
+	case plan.OpHostDevice:
+		return hostDevice(s.root, st)
 	case plan.OpSymlink:
 		return s.symlink(st.Path, st.Source)
 	case plan.OpDevice:
@@ -62,7 +87,14 @@ func (s *stage) do(st *plan.Step) error {
 			unix.Close(fd)
 		}
 		return nil
+	case plan.OpRuntime:
+		return waitForRuntime(s.sync)
+	case plan.OpHook:
+		return runHookStep(st)
 	case plan.OpPivot:
+		if st.Flags != 0 {
+			return moveRoot(s.root)
+		}
 		return s.pivot()
 	case plan.OpRootPropagation:
 		return unix.Mount("", "/", "", uintptr(st.Prop), "")
@@ -84,6 +116,13 @@ func (s *stage) become(st *plan.Step) error {
 		return s.chdir(st.Path)
 	case plan.OpStdioOwner:
 		return stdioOwner(int(st.Num[0]))
+	case plan.OpScheduler:
+		return schedule(st.Num)
+	case plan.OpIOPriority:
+		if _, _, errno := unix.RawSyscall(unix.SYS_IOPRIO_SET, 1 /* IOPRIO_WHO_PROCESS */, 0, uintptr(st.Num[0])); errno != 0 {
+			return errno
+		}
+		return nil
 	case plan.OpBounding:
 		return bounding(st.Num[0])
 	case plan.OpUser:
@@ -93,7 +132,7 @@ func (s *stage) become(st *plan.Step) error {
 	case plan.OpNoNewPrivs:
 		return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	case plan.OpSeccomp:
-		return seccomp(st)
+		return installFilter(s.sync, st)
 	case plan.OpExec:
 		return s.exec()
 	}

@@ -73,6 +73,61 @@ func (p *program) prepare(st *plan.Step) error {
 	return nil
 }
 
+// check finds out before the program is started whether it can be: as its own user would,
+// though without his additional groups. Where hooks run in between, they may still bring it.
+func (p *program) check(steps []plan.Step) error {
+	var ids []uint64
+	for i := range steps {
+		switch steps[i].Op {
+		case plan.OpHook:
+			if steps[i].Type == "startContainer" {
+				return nil
+			}
+		case plan.OpUser:
+			ids = steps[i].Num
+		}
+	}
+	result := unix.ENOENT
+	if len(ids) > 1 && ids[0]|ids[1] != 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, uintptr(ids[1]), 0, 0)
+		_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, uintptr(ids[0]), 0, 0)
+		defer func() {
+			_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, 0, 0, 0)
+			_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, 0, 0, 0)
+		}()
+	}
+	for _, path := range p.paths {
+		if !strings.HasPrefix(path, "/") {
+			return nil // from the working directory, which is entered later
+		}
+		err := runnable(path)
+		switch {
+		case err == nil:
+			return nil
+		case err == unix.EACCES:
+			result = err.(unix.Errno)
+		case hasSlash(p.args[0]):
+			result = errnoOf(err)
+		}
+	}
+	if result == unix.EACCES && len(ids) > 2 {
+		return nil
+	}
+	return &failure{errno: result, exec: true}
+}
+
+// runnable is what execve(2) looks at first.
+func runnable(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return unix.EACCES
+	}
+	return unix.Faccessat2(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
+}
+
 // homeOf reads a user's home directory from the container's /etc/passwd; "/" if it is not there.
 func homeOf(uid int) string {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -139,12 +139,28 @@ func capabilities(want []uint64) error {
 	return nil
 }
 
-func seccomp(st *plan.Step) error {
+// installFilter installs the filter. One with a listener tells first which descriptor that will be, for no
+// system call is sure to work afterwards until the listener's owner has it; then it waits until that is so.
+func installFilter(sync int, st *plan.Step) error {
 	code := []byte(st.Data)
 	prog := unix.SockFprog{Len: uint16(len(code) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&code[0]))}
+	listens := st.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+	if listens {
+		fd, err := unix.FcntlInt(uintptr(sync), unix.F_DUPFD_CLOEXEC, 0) // the lowest that is free
+		if err != nil {
+			return because(err, "listener")
+		}
+		unix.Close(fd)
+		if err := report(sync, saysNotify, uint32(fd)); err != nil {
+			return because(err, "listener")
+		}
+	}
 	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(st.Flags), uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		return errno
+	}
+	if listens && hearWord(sync) != hearsOn {
+		unix.Exit(1)
 	}
 	return nil
 }

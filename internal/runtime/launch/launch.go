@@ -8,6 +8,8 @@
 //
 //	parent                                child (stage)
 //	  New ── clone, plan on fd ──────────▶ steps …
+//	      ◀──────── "runtime" ───────────  waits      where the spec has hooks
+//	  On  ── "on" ───────────────────────▶ steps …
 //	      ◀──────── "created" ───────────  waits
 //	  Go  ── "go" ───────────────────────▶ execve
 //	      ◀──────── EOF (close-on-exec), or "failed STEP ERRNO" ──
@@ -54,12 +56,16 @@ type Process struct {
 	PidFD int
 	Sync  int // non-blocking unix socket: see Message
 
+	Warnings []string // where less is done than the spec asks for
+
 	steps []plan.Step
 	told  bool // Go was called
 }
 
 // Message is one report of the stage.
 type Message struct {
+	Runtime bool     // everything is in place; the child waits until the runtime's hooks ran: On
+	Notify  int      // not 0: the descriptor of the child that is about to become its seccomp listener; it then waits for On
 	Created bool     // set-up is done, the child waits for Go
 	Started bool     // the exec happened, or the child was killed on the way to it: its exit status tells
 	Err     error    // a step failed; the child is gone
@@ -114,7 +120,12 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 	if err != nil {
 		return nil, fault.Internal("cannot open %s: %w", os.DevNull, err)
 	}
-	planfd, err := planFile(p)
+	share, err := prepare(p, firstExtra+len(stdio.Keep))
+	if err != nil {
+		return nil, err
+	}
+	defer share.close()
+	planfd, err := planFile(share.steps)
 	if err != nil {
 		return nil, fault.Internal("cannot hand over the plan: %w", err)
 	}
@@ -124,15 +135,16 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 		return nil, fault.Internal("cannot make a socket: %w", err)
 	}
 	defer unix.Close(pair[1])
-	proc := &Process{PidFD: -1, Sync: pair[0], steps: p.Steps}
+	proc := &Process{PidFD: -1, Sync: pair[0], Warnings: append(share.warnings, p.Warnings...), steps: p.Steps}
 	mode := "n"
-	join := null
+	join, joined := null, -1
 	if joinPid != 0 {
 		if join, err = unix.PidfdOpen(joinPid, 0); err != nil {
 			unix.Close(pair[0])
 			return nil, fault.Conflict("the container's process %d is gone: %w", joinPid, err)
 		}
 		defer unix.Close(join)
+		joined = join
 	}
 	if listener >= 0 {
 		mode = "d"
@@ -143,6 +155,9 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 		uintptr(pair[1]), uintptr(planfd), uintptr(join), uintptr(listener)}
 	for _, f := range stdio.Keep {
 		fds = append(fds, f.Fd())
+	}
+	for _, fd := range share.fds {
+		fds = append(fds, uintptr(fd))
 	}
 	sys := &syscall.SysProcAttr{Setsid: true, Cloneflags: uintptr(p.Clone), PidFD: &proc.PidFD}
 	if p.CgroupDir != "" {
@@ -155,30 +170,21 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 		sys.UseCgroupFD, sys.CgroupFD = true, dir
 	}
 	argv := []string{stageName, p.Title, mode, strconv.Itoa(len(stdio.Keep))}
-	attr := &syscall.ProcAttr{Dir: "/", Env: stageEnv, Files: fds, Sys: sys}
-	spawn := func() (err error) {
-		proc.Pid, err = syscall.ForkExec(program, argv, attr)
-		return err
-	}
-	switch {
-	case p.JoinPid && joinPid != 0:
-		err = inPidNamespace(join, spawn)
-	case p.PidNS != "":
-		var ns int
-		if ns, err = unix.Open(p.PidNS, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
-			err = inPidNamespace(ns, spawn)
-			unix.Close(ns)
-		} else {
-			err = &os.PathError{Op: "open", Path: p.PidNS, Err: err}
-		}
-	default:
-		err = spawn()
-	}
+	child := birth{p: p, join: joined, program: program, argv: argv, files: fds, sys: sys}
+	err = child.spawn()
+	proc.Pid = child.pid
 	runtime.KeepAlive(stdio)
 	if err == nil {
 		err = unix.SetNonblock(proc.Sync, true)
 	}
+	if err == nil {
+		err = share.finish(p, proc.Pid)
+	}
 	if err != nil {
+		if proc.PidFD >= 0 && proc.Pid > 0 {
+			_ = unix.PidfdSendSignal(proc.PidFD, unix.SIGKILL, nil, 0)
+			_, _ = unix.Wait4(proc.Pid, nil, 0, nil)
+		}
 		proc.Close()
 		return nil, fault.Internal("cannot start a process for %s: %w", p.Title, err)
 	}
@@ -193,12 +199,12 @@ func fdOr(f *os.File, otherwise int) uintptr {
 }
 
 // planFile is the plan in memory, at its start.
-func planFile(p *plan.Plan) (int, error) {
+func planFile(steps []plan.Step) (int, error) {
 	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
 	if err != nil {
 		return -1, err
 	}
-	b := p.Marshal()
+	b := plan.MarshalSteps(steps)
 	for off := 0; off < len(b); {
 		n, err := unix.Pwrite(fd, b[off:], int64(off))
 		if err != nil {
@@ -239,9 +245,12 @@ func inPidNamespace(ns int, spawn func() error) error {
 // as little-endian uint32s, then a detail in words; for failed execs the errno and the path.
 const (
 	saysCreated = 'c'
+	saysRuntime = 'r' // and waits for hearsOn
+	saysNotify  = 'n' // and the descriptor that its seccomp listener will have; waits for hearsOn
 	saysFailed  = 'f'
 	saysExec    = 'x'
 	hearsGo     = 'g'
+	hearsOn     = 'o'
 )
 
 const maxReport = 4096
@@ -280,6 +289,14 @@ func (p *Process) Receive() (m Message, ok bool, err error) {
 			m.Master = receivedFile(oob[:oobn])
 		}
 		return m, true, nil
+	case saysRuntime:
+		m.Runtime = true
+		return m, true, nil
+	case saysNotify:
+		if len(b) >= 4 {
+			m.Notify = int(binary.LittleEndian.Uint32(b))
+			return m, true, nil
+		}
 	case saysFailed:
 		if len(b) >= 8 {
 			at, errno := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
@@ -326,6 +343,14 @@ func (p *Process) Go() error {
 	p.told = true
 	err := unix.Sendto(p.Sync, []byte{hearsGo}, unix.MSG_NOSIGNAL, nil)
 	if err != nil {
+		return fault.Internal("the process that sets the container up is gone: %w", err)
+	}
+	return nil
+}
+
+// On lets a child go on that waits since Runtime or Notify.
+func (p *Process) On() error {
+	if err := unix.Sendto(p.Sync, []byte{hearsOn}, unix.MSG_NOSIGNAL, nil); err != nil {
 		return fault.Internal("the process that sets the container up is gone: %w", err)
 	}
 	return nil

@@ -103,7 +103,7 @@ func (r *rig) host() plan.Host {
 // create brings the container to "created"; its output goes to a pipe that is returned.
 func (r *rig) create() (*os.File, error) {
 	t := r.t
-	p, err := plan.Compile(r.spec, r.root, r.host())
+	p, err := plan.CompileWith(r.spec, r.root, r.host(), plan.Options{Runtime: true})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,9 @@
 package launch
 
 import (
+	"os"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"tare/internal/runtime/plan"
@@ -65,7 +68,7 @@ func (s *stage) mount(st *plan.Step) error {
 	}
 	err = unix.Mount(st.Source, fdPath(target), st.Type, uintptr(st.Flags), st.Data)
 	unix.Close(target)
-	if err != nil || st.Prop == 0 {
+	if err != nil || st.Prop|st.RecSet|st.RecClear == 0 {
 		return err
 	}
 	top, err := openIn(s.root, st.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -73,7 +76,49 @@ func (s *stage) mount(st *plan.Step) error {
 		return because(err, "mount point")
 	}
 	defer unix.Close(top)
+	return afterMount(top, st)
+}
+
+// afterMount gives the mount at top what mount(2) does not take.
+func afterMount(top int, st *plan.Step) error {
+	if st.RecSet|st.RecClear != 0 {
+		if err := unix.MountSetattr(top, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: st.RecSet, Attr_clr: st.RecClear}); err != nil {
+			return because(err, "attributes")
+		}
+	}
+	if st.Prop == 0 {
+		return nil
+	}
 	return because(propagate(top, st.Prop), "propagation")
+}
+
+// remount changes a mount that is there.
+func remount(root int, st *plan.Step) error {
+	fd, err := openIn(root, st.Path, unix.O_PATH, 0)
+	if err != nil {
+		return because(err, "mount point")
+	}
+	defer unix.Close(fd)
+	if st.Type != "" {
+		err = unix.Mount("", fdPath(fd), "", uintptr(st.Flags), st.Data)
+	} else if st.Set|st.Clear != 0 {
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: st.Set, Attr_clr: st.Clear})
+	}
+	if err != nil {
+		return err
+	}
+	return afterMount(fd, st)
+}
+
+// hostDevice binds the host's node on one that it makes, an empty file.
+func hostDevice(root int, st *plan.Step) error {
+	defer unix.Close(int(st.FD))
+	target, err := ensureFile(root, st.Path)
+	if err != nil {
+		return because(err, "mount point")
+	}
+	defer unix.Close(target)
+	return unix.MoveMount(int(st.FD), "", target, "", moveByFD)
 }
 
 func propagate(fd int, prop uint64) error {
@@ -103,11 +148,10 @@ func openSource(st *plan.Step, flags uint) (int, error) {
 }
 
 func (s *stage) bind(st *plan.Step) error {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if st.Flags&unix.MS_REC != 0 {
-		flags |= unix.AT_RECURSIVE
+	tree, err := int(st.FD), error(nil) // what the parent made ready
+	if tree == 0 {
+		tree, err = openTree(st)
 	}
-	tree, err := openSource(st, flags)
 	if err != nil {
 		if err == unix.ENOENT {
 			return &failure{errno: unix.ENOENT, detail: sourceMissing}
@@ -237,4 +281,50 @@ func (s *stage) pivot() error {
 		return err
 	}
 	return unix.Chdir("/")
+}
+
+// moveRoot is pivot for a host whose root can't be pivoted away, a ramdisk: the new root goes on
+// top of it. What the host has mounted elsewhere is unmounted, so that no way leads to it.
+func moveRoot(root int) error {
+	keep, err := os.Readlink(fdPath(root))
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var others []string
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			at := unescape(f[4])
+			if at != "/" && at != keep && !strings.HasPrefix(at, keep+"/") && !strings.HasPrefix(keep, at+"/") {
+				others = append(others, at)
+			}
+		}
+	}
+	for i := len(others) - 1; i >= 0; i-- {
+		// What is below one that is gone is gone too.
+		if err := unix.Unmount(others[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+			return because(err, others[i])
+		}
+	}
+	if err := unix.Fchdir(root); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return err
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
+// unescape undoes mountinfo's octal form of blanks and backslashes.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

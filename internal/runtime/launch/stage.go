@@ -181,9 +181,28 @@ func (s *stage) fail(at int, err error) {
 	unix.Exit(code)
 }
 
+// report sends a letter and a number.
+func report(sync int, letter byte, n uint32) error {
+	return unix.Sendto(sync, binary.LittleEndian.AppendUint32([]byte{letter}, n), unix.MSG_NOSIGNAL, nil)
+}
+
+// waitForRuntime lets the parent do its part while everything is in place.
+func waitForRuntime(sync int) error {
+	if err := report(sync, saysRuntime, 0); err != nil {
+		return because(err, "reporting")
+	}
+	if hearWord(sync) != hearsOn {
+		unix.Exit(1)
+	}
+	return nil
+}
+
 // ready reports that set-up is done and waits for the word to go. When the other end goes away, so does the stage.
 func (s *stage) ready() error {
 	if err := s.program.prepare(&s.steps[len(s.steps)-1]); err != nil {
+		return err
+	}
+	if err := s.program.check(s.steps); err != nil {
 		return err
 	}
 	var oob []byte
@@ -231,13 +250,19 @@ func (s *stage) keepOpen() error {
 }
 
 // hear waits for the word to go.
-func (s *stage) hear() bool {
+func (s *stage) hear() bool { return hearWord(s.sync) == hearsGo }
+
+// hearWord is the next word, 0 if there will be none.
+func hearWord(sync int) byte {
 	var b [1]byte
 	for {
-		n, _, err := unix.Recvfrom(s.sync, b[:], 0)
+		n, _, err := unix.Recvfrom(sync, b[:], 0)
 		if err == unix.EINTR {
 			continue
 		}
-		return err == nil && n == 1 && b[0] == hearsGo
+		if err != nil || n != 1 {
+			return 0
+		}
+		return b[0]
 	}
 }

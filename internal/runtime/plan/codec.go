@@ -8,16 +8,19 @@ import (
 // Marshal is the plan's form on its way to the stage: steps without their
 // reasons, each field in the order of Step, numbers as varints, strings and
 // lists with their length in front.
-func (p *Plan) Marshal() []byte {
+func (p *Plan) Marshal() []byte { return MarshalSteps(p.Steps) }
+
+// MarshalSteps is Marshal for steps that were changed after compiling.
+func MarshalSteps(steps []Step) []byte {
 	e := encoder{make([]byte, 0, 8192)}
-	e.num(uint64(len(p.Steps)))
-	for i := range p.Steps {
-		s := &p.Steps[i]
+	e.num(uint64(len(steps)))
+	for i := range steps {
+		s := &steps[i]
 		e.num(uint64(s.Op))
 		for _, v := range [...]string{s.Path, s.Source, s.Type, s.Data} {
 			e.str(v)
 		}
-		for _, v := range [...]uint64{s.Flags, s.Prop, s.Set, s.Clear, s.RecSet, s.RecClear} {
+		for _, v := range [...]uint64{s.Flags, s.Prop, s.Set, s.Clear, s.RecSet, s.RecClear, s.FD} {
 			e.num(v)
 		}
 		e.num(uint64(len(s.Num)))
@@ -58,7 +61,7 @@ func Unmarshal(b []byte) ([]Step, error) {
 		for _, v := range [...]*string{&s.Path, &s.Source, &s.Type, &s.Data} {
 			*v = d.str()
 		}
-		for _, v := range [...]*uint64{&s.Flags, &s.Prop, &s.Set, &s.Clear, &s.RecSet, &s.RecClear} {
+		for _, v := range [...]*uint64{&s.Flags, &s.Prop, &s.Set, &s.Clear, &s.RecSet, &s.RecClear, &s.FD} {
 			*v = d.num()
 		}
 		if n := d.count(); n > 0 {

@@ -8,6 +8,7 @@ import (
 // MountOptions are the options that a mount may have besides its file system's own, sorted.
 func MountOptions() []string {
 	names := slices.Concat(slices.Collect(maps.Keys(mountOptions)), slices.Collect(maps.Keys(propagation)))
+	names = append(names, "tmpcopyup", "idmap", "ridmap")
 	for n := range recursiveOptions {
 		names = append(names, "r"+n)
 	}

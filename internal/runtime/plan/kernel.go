@@ -32,6 +32,9 @@ func compileKernel(p *Plan, spec *specs.Spec, ns namespaces) error {
 		}
 		p.add(Step{Op: OpSysctl, Why: "linux.sysctl " + key, Path: "/proc/sys/" + file, Data: spec.Linux.Sysctl[key]})
 	}
+	if err := compileMemoryPolicy(p, spec.Linux.MemoryPolicy); err != nil {
+		return err
+	}
 	if pers := spec.Linux.Personality; pers != nil {
 		if len(pers.Flags) != 0 {
 			return unsupported("linux.personality.flags")

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -67,16 +68,28 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 		if m.Destination == "" {
 			return fault.Invalid("%s has no destination", field)
 		}
-		if len(m.UIDMappings)+len(m.GIDMappings) != 0 {
-			return unsupported(field + ".uidMappings")
-		}
 		dest := path.Clean("/" + m.Destination)
-		o, err := parseOptions(field, m.Options)
+		o := parseOptions(m.Options)
+		ids, err := mountIDs(field, &m, o, spec)
 		if err != nil {
 			return err
 		}
+		isBind := m.Type == "bind" || o.flags&unix.MS_BIND != 0
 		switch {
-		case m.Type == "bind" || o.flags&unix.MS_BIND != 0:
+		case o.copyUp && (m.Type != "tmpfs" || isBind || o.flags&unix.MS_REMOUNT != 0):
+			return fault.Invalid("%s: tmpcopyup is for a tmpfs", field)
+		case ids != nil && (!isBind || o.flags&unix.MS_REMOUNT != 0):
+			return fault.Invalid("%s: an id mapping is for bind mounts", field)
+		case o.flags&unix.MS_REMOUNT != 0:
+			s := Step{Op: OpRemount, Why: field, Path: dest, Set: o.set, Clear: o.clear, RecSet: o.recSet, RecClear: o.recClear, Prop: o.prop}
+			if !isBind {
+				s.Type, s.Flags, s.Data = m.Type, o.flags, strings.Join(o.data, ",")
+				if s.Type == "" {
+					s.Type = "none"
+				}
+			}
+			p.add(s)
+		case isBind:
 			if dest == "/dev" {
 				hostDev = true
 			}
@@ -94,16 +107,20 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 			if dest == "/" {
 				return unsupported(field + ": a bind mount on /")
 			}
-			p.add(Step{Op: OpBind, Why: field, Path: dest, Source: m.Source, Data: below, Flags: o.flags & unix.MS_REC,
-				Set: o.set, Clear: o.clear, RecSet: o.recSet, RecClear: o.recClear, Prop: o.prop})
+			s := Step{Op: OpBind, Why: field, Path: dest, Source: m.Source, Data: below, Flags: o.flags & unix.MS_REC,
+				Set: o.set, Clear: o.clear, RecSet: o.recSet, RecClear: o.recClear, Prop: o.prop}
+			if ids != nil {
+				s.Num = ids.pack()
+			}
+			p.add(s)
 		case m.Type == "cgroup" || m.Type == "cgroup2":
+			if o.recSet|o.recClear != 0 {
+				return fault.Invalid("%s: recursive options are not for cgroup", field)
+			}
 			last = append(last, compileCgroupMount(p, spec, ns, host, field, dest, o)...)
 		case m.Type == "":
 			return fault.Invalid("%s has no type", field)
 		default:
-			if o.recSet|o.recClear != 0 {
-				return fault.Invalid("%s: recursive options are for bind mounts", field)
-			}
 			src := m.Source
 			if src == "" {
 				src = m.Type
@@ -113,18 +130,45 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 				flags &^= unix.MS_RDONLY
 				last = append(last, Step{Op: OpAttr, Why: field, Path: dest, Set: unix.MOUNT_ATTR_RDONLY})
 			}
-			p.add(Step{Op: OpMount, Why: field, Path: dest, Source: src, Type: m.Type, Flags: flags, Data: strings.Join(o.data, ","), Prop: o.prop})
+			op := OpMount
+			if o.copyUp {
+				op = OpCopyUp
+			}
+			if l := spec.Linux.MountLabel; l != "" && m.Type != "proc" && m.Type != "sysfs" {
+				o.data = append(o.data, quoted(l))
+			}
+			p.add(Step{Op: op, Why: field, Path: dest, Source: src, Type: m.Type, Flags: flags, Data: strings.Join(o.data, ","),
+				RecSet: o.recSet, RecClear: o.recClear, Prop: o.prop})
 		}
 	}
 	if hostDev {
 		if len(spec.Linux.Devices) != 0 {
 			return fault.Invalid("linux.devices can't be made in a /dev that is bound from the host")
 		}
-	} else if err := compileDev(p, spec); err != nil {
+	} else if err := compileDev(p, spec, ns); err != nil {
 		return err
 	}
 	p.Steps = append(p.Steps, last...)
 	return nil
+}
+
+// mountIDs is the id mapping of a mount, nil without: its own, else with the idmap option the container's.
+func mountIDs(field string, m *specs.Mount, o options, spec *specs.Spec) (*IDMap, error) {
+	uids, gids := m.UIDMappings, m.GIDMappings
+	switch {
+	case (len(uids) == 0) != (len(gids) == 0):
+		return nil, fault.Invalid("%s: uidMappings and gidMappings go together", field)
+	case len(uids) == 0 && !o.idmap:
+		return nil, nil
+	case len(uids) == 0:
+		if uids, gids = spec.Linux.UIDMappings, spec.Linux.GIDMappings; len(uids) == 0 || len(gids) == 0 {
+			return nil, fault.Invalid("%s: idmap needs mappings, of the mount or of the container's user namespace", field)
+		}
+	}
+	if err := errors.Join(checkMapping(field+".uidMappings", uids), checkMapping(field+".gidMappings", gids)); err != nil {
+		return nil, err
+	}
+	return &IDMap{UIDs: uids, GIDs: gids, Recursive: o.ridmap}, nil
 }
 
 // compileCgroupMount shows the container its own cgroup. Under v1 every
@@ -171,14 +215,21 @@ var defaultDevices = []specs.LinuxDevice{
 	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
 }
 
-func compileDev(p *Plan, spec *specs.Spec) error {
+func compileDev(p *Plan, spec *specs.Spec, ns namespaces) error {
+	inUser := ns.own&unix.CLONE_NEWUSER != 0
+	add := func(s Step, source string) {
+		if inUser && s.Type != "p" {
+			s.Op, s.Source = OpHostDevice, source
+		}
+		p.add(s)
+	}
 	given := map[string]bool{}
 	for _, d := range spec.Linux.Devices {
 		given[path.Clean("/"+d.Path)] = true
 	}
 	for _, d := range defaultDevices {
 		if !given[d.Path] {
-			p.add(device(d, d.Path, "default devices"))
+			add(device(d, d.Path, "default devices"), d.Path)
 		}
 	}
 	for i, d := range spec.Linux.Devices {
@@ -193,7 +244,10 @@ func compileDev(p *Plan, spec *specs.Spec) error {
 		if at == "/dev/ptmx" {
 			continue // the container's own, below
 		}
-		p.add(device(d, at, fmt.Sprintf("linux.devices[%d]", i)))
+		if d.Major < 0 || d.Minor < 0 {
+			return fault.Invalid("linux.devices[%d]: %d:%d is no device's number", i, d.Major, d.Minor)
+		}
+		add(device(d, at, fmt.Sprintf("linux.devices[%d]", i)), at)
 	}
 	for _, l := range [...][2]string{
 		{"/dev/fd", "/proc/self/fd"}, {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},

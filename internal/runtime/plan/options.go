@@ -13,6 +13,9 @@ type options struct {
 	recSet, recClear uint64
 	prop             uint64
 	data             []string // what the file system itself is to read
+
+	copyUp        bool // tmpcopyup
+	idmap, ridmap bool
 }
 
 type option struct {
@@ -22,7 +25,9 @@ type option struct {
 }
 
 var mountOptions = map[string]option{
-	"async": {unix.MS_SYNCHRONOUS, true, 0}, "sync": {unix.MS_SYNCHRONOUS, false, 0},
+	"acl": {unix.MS_POSIXACL, false, 0}, "noacl": {unix.MS_POSIXACL, true, 0},
+	"remount": {unix.MS_REMOUNT, false, 0},
+	"async":   {unix.MS_SYNCHRONOUS, true, 0}, "sync": {unix.MS_SYNCHRONOUS, false, 0},
 	"atime": {unix.MS_NOATIME, true, unix.MOUNT_ATTR_NOATIME}, "noatime": {unix.MS_NOATIME, false, unix.MOUNT_ATTR_NOATIME},
 	"bind": {unix.MS_BIND, false, 0}, "rbind": {unix.MS_BIND | unix.MS_REC, false, 0},
 	"defaults": {}, "silent": {unix.MS_SILENT, false, 0}, "loud": {unix.MS_SILENT, true, 0},
@@ -54,12 +59,7 @@ var propagation = map[string]uint64{
 	"unbindable": unix.MS_UNBINDABLE, "runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
 }
 
-// refusedOptions mean something that this runtime doesn't do.
-var refusedOptions = map[string]bool{
-	"tmpcopyup": true, "idmap": true, "ridmap": true, "remount": true, "acl": true, "noacl": true,
-}
-
-func parseOptions(field string, opts []string) (options, error) {
+func parseOptions(opts []string) options {
 	var o options
 	for _, word := range opts {
 		if f, ok := propagation[word]; ok {
@@ -79,12 +79,20 @@ func parseOptions(field string, opts []string) (options, error) {
 			change(&o.recSet, &o.recClear, mountOptions[plain])
 			continue
 		}
-		if refusedOptions[word] {
-			return o, unsupported(field + ".options " + word)
+		switch word {
+		case "tmpcopyup":
+			o.copyUp = true
+			continue
+		case "idmap":
+			o.idmap = true
+			continue
+		case "ridmap":
+			o.idmap, o.ridmap = true, true
+			continue
 		}
 		o.data = append(o.data, word)
 	}
-	return o, nil
+	return o
 }
 
 // atime is three-valued: setting one of its values clears the others.

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime"
@@ -30,9 +31,13 @@ type Host struct {
 	Unified string            // mount point of a hybrid machine's v2 tree, "" elsewhere
 	// SystemdRoot is the cgroup that systemd's tree begins at; "" is the root.
 	SystemdRoot string
-	HardFile    uint64 // hard RLIMIT_NOFILE that can't be raised; limits above are clamped
-	// CanRaiseLimits is false without CAP_SYS_RESOURCE.
+	// CanRaiseLimits is false without CAP_SYS_RESOURCE. Then Hard has the limits that can't be
+	// exceeded, by their names, and OOMScore is how low oom_score_adj can be.
 	CanRaiseLimits bool
+	Hard           map[string]uint64
+	OOMScore       int
+	AppArmor       bool // the kernel has it, and it is on
+	SELinux        bool
 }
 
 // CgroupMode is how the host's cgroup controllers are mounted.
@@ -51,6 +56,36 @@ type Plan struct {
 	CgroupDir string // v2: directory to clone into; "" for none
 	Title     string // names the container in the waiting process's title
 	Steps     []Step
+
+	Entrance *Entrance // what comes before the first step; nil for most
+	Warnings []string  // where less is done than asked for, because this machine can't
+}
+
+// Entrance is what only the parent can do, before the process is born or while it is: a
+// user namespace and clocks can be entered by a process with one thread only, and what is done
+// as the host's root has to be done before.
+type Entrance struct {
+	Join    uint64                 // CLONE_NEW… flags of the container's namespaces to enter (exec)
+	Enter   []Step                 // OpSetns steps, a user namespace last
+	UIDs    []specs.LinuxIDMapping // of the user namespace that Clone makes
+	GIDs    []specs.LinuxIDMapping
+	Offsets []string // lines for timens_offsets; with any, the clocks are the container's own
+	CPUs    []uint64 // mask of the CPUs that the process is born on
+}
+
+// entrance is the plan's, made if there is none.
+func (p *Plan) entrance() *Entrance {
+	if p.Entrance == nil {
+		p.Entrance = new(Entrance)
+	}
+	return p.Entrance
+}
+
+// Options are what a runtime's command line says besides the spec.
+type Options struct {
+	NoPivot   bool
+	NoKeyring bool // keep the caller's session keyring
+	Runtime   bool // the caller runs hooks, moves network devices and serves seccomp's listener (OpRuntime, Message.Notify)
 }
 
 // String lists the plan for people, one step a line.
@@ -68,8 +103,14 @@ func (p *Plan) String() string {
 	if p.CgroupDir != "" {
 		line(&b, "clone into cgroup "+p.CgroupDir, "linux.cgroupsPath")
 	}
+	if e := p.Entrance; e != nil {
+		e.lines(&b)
+	}
 	for i := range p.Steps {
 		line(&b, p.Steps[i].String(), p.Steps[i].Why)
+	}
+	for _, w := range p.Warnings {
+		line(&b, "warn: "+w, "")
 	}
 	return b.String()
 }
@@ -92,17 +133,26 @@ func (p *Plan) add(s Step) { p.Steps = append(p.Steps, s) }
 // overlay is mounted on its own work directory, or without one on the topmost
 // layer, in the container's mount namespace only.
 func Compile(spec *specs.Spec, rootfs *runtime.Overlay, host Host) (*Plan, error) {
-	if err := refuseSpec(spec); err != nil {
+	return CompileWith(spec, rootfs, host, Options{})
+}
+
+// CompileWith is Compile with options.
+func CompileWith(spec *specs.Spec, rootfs *runtime.Overlay, host Host, opts Options) (*Plan, error) {
+	if err := refuseSpec(spec, host); err != nil {
 		return nil, err
 	}
+	if field := needsRuntime(spec); field != "" && !opts.Runtime {
+		return nil, unsupported(field)
+	}
 	p := &Plan{Title: title(spec)}
-	ns, err := compileNamespaces(p, spec, host)
+	ns, err := compileNamespaces(p, spec, host, opts)
 	if err != nil {
 		return nil, err
 	}
 	if err := compileKernel(p, spec, ns); err != nil {
 		return nil, err
 	}
+	compileLabels(p, spec.Process, host)
 	if err := compileRoot(p, spec, rootfs); err != nil {
 		return nil, err
 	}
@@ -115,8 +165,13 @@ func Compile(spec *specs.Spec, rootfs *runtime.Overlay, host Host) (*Plan, error
 	if cwd := path.Clean("/" + spec.Process.Cwd); cwd != "/" {
 		p.add(Step{Op: OpMakeCwd, Why: "process.cwd", Path: cwd})
 	}
+	compileHooks(p, spec)
 	compileSeal(p, spec)
-	p.add(Step{Op: OpPivot, Why: "root"})
+	pivot := Step{Op: OpPivot, Why: "root"}
+	if opts.NoPivot {
+		pivot.Flags, pivot.Why = 1, "--no-pivot"
+	}
+	p.add(pivot)
 	if f, ok := propagation[spec.Linux.RootfsPropagation]; ok {
 		p.add(Step{Op: OpRootPropagation, Why: "linux.rootfsPropagation", Prop: f})
 	}
@@ -128,7 +183,7 @@ func CompileExec(spec *specs.Spec, process *specs.Process, host Host) (*Plan, er
 	if spec.Linux == nil {
 		return nil, fault.Invalid("the spec has no linux section")
 	}
-	if err := refuseProcess(process); err != nil {
+	if err := refuseProcess(process, host); err != nil {
 		return nil, err
 	}
 	p := &Plan{Title: title(spec)}
@@ -147,7 +202,20 @@ func CompileExec(spec *specs.Spec, process *specs.Process, host Host) (*Plan, er
 		}
 		flags |= f
 	}
+	// The mount namespace is entered by the process itself; the others too, unless a user namespace is among them.
+	if own := uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWTIME); flags&own != 0 {
+		first := flags &^ unix.CLONE_NEWNS
+		if flags&unix.CLONE_NEWUSER == 0 {
+			first = unix.CLONE_NEWTIME
+		}
+		p.entrance().Join = first
+		flags &^= first
+	}
+	if err := compileAffinity(p, process); err != nil {
+		return nil, err
+	}
 	p.add(Step{Op: OpKeyring, Why: "process"})
+	compileLabels(p, process, host)
 	p.add(Step{Op: OpJoin, Why: "linux.namespaces", Flags: flags})
 	if process.Terminal {
 		p.add(console(process, ""))

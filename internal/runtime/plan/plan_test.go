@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-var v1 = Host{Cgroup: CgroupV1, HardFile: 4096, CanRaiseLimits: true, Cgroups: map[string]string{
+var v1 = Host{Cgroup: CgroupV1, CanRaiseLimits: true, Cgroups: map[string]string{
 	"cpu": "/sys/fs/cgroup/cpu,cpuacct", "cpuacct": "/sys/fs/cgroup/cpu,cpuacct", "memory": "/sys/fs/cgroup/memory", "name=systemd": "/sys/fs/cgroup/systemd",
 }}
 var v2 = Host{Cgroup: CgroupV2, Cgroups: map[string]string{"": "/sys/fs/cgroup"}}
@@ -131,11 +131,66 @@ func features() []feature {
 		}},
 		{name: "rlimits-clamped", change: func(s *specs.Spec) {
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 8192, Hard: 1048576}, {Type: "RLIMIT_CORE", Soft: ^uint64(0), Hard: ^uint64(0)}}
-		}, host: &Host{Cgroup: CgroupV2, HardFile: 4096}},
+		}, host: &Host{Cgroup: CgroupV2, Hard: map[string]uint64{"RLIMIT_NOFILE": 4096}}},
 		{name: "root-path", change: func(s *specs.Spec) { s.Root = &specs.Root{Path: "/bundle/rootfs/"} }, root: nil, host: &v1},
 		{name: "root-overlay-read-only", change: func(s *specs.Spec) {}, root: &runtime.Overlay{Lower: []string{"/layers/b/fs", "/layers/a/fs"}}},
 		{name: "root-overlay-volatile", change: func(s *specs.Spec) {}, root: &runtime.Overlay{Lower: []string{"/l"}, Upper: "/u", Work: "/w", Volatile: true}},
 		{name: "root-propagation", change: func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" }},
+		{name: "user-namespace", change: func(s *specs.Spec) {
+			own(s, specs.UserNamespace, specs.PIDNamespace)
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+			s.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 200000, Size: 1}, {ContainerID: 1, HostID: 300000, Size: 10}}
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: "/run/netns/x"})
+		}},
+		{name: "user-namespace-joined", change: func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/7/ns/user"}, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: "/proc/7/ns/ipc"})
+		}},
+		{name: "time-namespace", change: func(s *specs.Spec) {
+			own(s, specs.TimeNamespace)
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 172800, Nanosecs: 7}, "boottime": {Secs: -3}}
+		}},
+		{name: "mount-namespace-joined", change: func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/proc/7/ns/mnt" }},
+		{name: "mount-idmap", change: func(s *specs.Spec) {
+			own(s, specs.UserNamespace)
+			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}}
+			s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+			mount(s, "/a", "bind", "/h/a", "rbind", "ridmap")
+			mount(s, "/b", "bind", "/h/b", "bind", "idmap")
+			s.Mounts[1].UIDMappings, s.Mounts[1].GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 5, Size: 1}}, ids
+		}},
+		{name: "mount-copy-up", change: func(s *specs.Spec) { mount(s, "/etc", "tmpfs", "tmpfs", "tmpcopyup", "size=1m", "nosuid", "rro") }},
+		{name: "mount-remount", change: func(s *specs.Spec) {
+			mount(s, "/proc", "proc", "proc", "remount", "ro")
+			mount(s, "/etc", "bind", "", "bind", "remount", "ro", "nodev")
+			mount(s, "/acl", "ext4", "/dev/vdb", "acl")
+		}},
+		{name: "hooks", change: func(s *specs.Spec) {
+			h := func(p string) []specs.Hook {
+				return []specs.Hook{{Path: p, Args: []string{"h", "a b"}, Env: []string{"A=1"}, Timeout: ptr(3)}}
+			}
+			s.Hooks = &specs.Hooks{Prestart: h("/pre"), CreateRuntime: h("/cr"), CreateContainer: h("/cc"), StartContainer: append(h("/sc"), specs.Hook{Path: "/sc2"}), Poststart: h("/ps"), Poststop: h("/pp")} //nolint:staticcheck // deprecated, still in the spec
+			s.Linux.MaskedPaths = []string{"/proc/kcore"}
+		}},
+		{name: "net-devices", change: func(s *specs.Spec) {
+			own(s, specs.NetworkNamespace)
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth7": {Name: "eth0"}}
+		}},
+		{name: "scheduler", change: func(s *specs.Spec) {
+			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: -5, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+			s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_IDLE, Priority: 3}
+		}},
+		{name: "memory-policy", change: func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0-1,65", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
+		}},
+		{name: "security-modules", change: func(s *specs.Spec) {
+			s.Process.ApparmorProfile, s.Process.SelinuxLabel, s.Linux.MountLabel = "docker-default", "a:b:c:s0:c1,c2", "a:b:d:s0:c1,c2"
+			mount(s, "/t", "tmpfs", "tmpfs")
+		}, host: &Host{Cgroup: CgroupV2, AppArmor: true, SELinux: true}},
+		{name: "oom-score-kept", change: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-500) }, host: &Host{Cgroup: CgroupV2}},
+		{name: "seccomp-listener", change: func(s *specs.Spec) {
+			s.Linux.Seccomp = small()
+			s.Linux.Seccomp.Syscalls[0].Action, s.Linux.Seccomp.ListenerPath = specs.ActNotify, "/run/agent.sock"
+		}},
 		{name: "seccomp", change: func(s *specs.Spec) { s.Linux.Seccomp = small() }},
 		{name: "sysctl", change: func(s *specs.Spec) {
 			own(s, specs.NetworkNamespace, specs.IPCNamespace)
@@ -171,7 +226,7 @@ func TestGolden(t *testing.T) {
 			if f.host != nil {
 				host = *f.host
 			}
-			p, err := Compile(s, root, host)
+			p, err := CompileWith(s, root, host, Options{Runtime: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -259,46 +314,105 @@ func TestGoldenExec(t *testing.T) {
 // What is not honoured is refused, by its name.
 func TestRefused(t *testing.T) {
 	unsupported, invalid := errdefs.IsNotImplemented, errdefs.IsInvalidArgument
-	hook := []specs.Hook{{Path: "/x"}}
+	relative := []specs.Hook{{Path: "x"}}
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}}
 	for _, c := range []struct {
 		want   string
 		class  func(error) bool
 		change func(s *specs.Spec)
 	}{
-		{"hooks.prestart", unsupported, func(s *specs.Spec) { s.Hooks = &specs.Hooks{Prestart: hook} }}, //nolint:staticcheck // refused too
-		{"hooks.createRuntime", unsupported, func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: hook} }},
-		{"hooks.poststop", unsupported, func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: hook} }},
+		{"hooks.prestart[0].path \"x\" is not absolute", invalid, func(s *specs.Spec) { s.Hooks = &specs.Hooks{Prestart: relative} }}, //nolint:staticcheck // deprecated, still in the spec
+		{"hooks.createRuntime[0].path", invalid, func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: relative} }},
+		{"hooks.poststop[0].timeout 0 is not above 0", invalid, func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x", Timeout: ptr(0)}}}
+		}},
 		{"vm", unsupported, func(s *specs.Spec) { s.VM = &specs.VM{} }},
-		{"linux.uidMappings", unsupported, func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{}} }},
-		{"linux.namespaces type user", unsupported, func(s *specs.Spec) { own(s, specs.UserNamespace) }},
-		{"linux.namespaces type time", unsupported, func(s *specs.Spec) { own(s, specs.TimeNamespace) }},
-		{"without its own mount namespace", unsupported, func(s *specs.Spec) { s.Linux.Namespaces = nil }},
-		{"joining a mount namespace", unsupported, func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/x" }},
+		{"need a user namespace", invalid, func(s *specs.Spec) { s.Linux.UIDMappings = ids }},
+		{"needs linux.uidMappings and gidMappings", invalid, func(s *specs.Spec) { own(s, specs.UserNamespace); s.Linux.UIDMappings = ids }},
+		{"linux.uidMappings without the container's id 0", unsupported, func(s *specs.Spec) {
+			own(s, specs.UserNamespace)
+			s.Linux.UIDMappings, s.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 1, HostID: 1, Size: 1}}, ids
+		}},
+		{"a size of 0", invalid, func(s *specs.Spec) {
+			own(s, specs.UserNamespace)
+			s.Linux.UIDMappings, s.Linux.GIDMappings = ids, []specs.LinuxIDMapping{{}}
+		}},
+		{"beyond the highest id", invalid, func(s *specs.Spec) {
+			own(s, specs.UserNamespace)
+			s.Linux.UIDMappings, s.Linux.GIDMappings = ids, []specs.LinuxIDMapping{{Size: 1<<32 - 1, HostID: 1}}
+		}},
+		{"process.user.uid 10 is not in the user namespace's mapping", invalid, func(s *specs.Spec) {
+			own(s, specs.UserNamespace)
+			s.Linux.UIDMappings, s.Linux.GIDMappings, s.Process.User.UID = ids, ids, 10
+		}},
+		{"joining a mount namespace from a new user namespace", unsupported, func(s *specs.Spec) {
+			own(s, specs.UserNamespace)
+			s.Linux.UIDMappings, s.Linux.GIDMappings, s.Linux.Namespaces[0].Path = ids, ids, "/x"
+		}},
+		{"linux.namespaces type x", unsupported, func(s *specs.Spec) { own(s, "x") }},
+		{"without a mount namespace of its own", unsupported, func(s *specs.Spec) { s.Linux.Namespaces = nil }},
 		{"names pid twice", invalid, func(s *specs.Spec) { own(s, specs.PIDNamespace, specs.PIDNamespace) }},
 		{"not absolute", invalid, func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "x" }},
-		{"linux.mountLabel", unsupported, func(s *specs.Spec) { s.Linux.MountLabel = "x" }},
+		{"linux.mountLabel needs SELinux", invalid, func(s *specs.Spec) { s.Linux.MountLabel = "x" }},
 		{"linux.intelRdt", unsupported, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
-		{"linux.netDevices", unsupported, func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}} }},
-		{"linux.timeOffsets", unsupported, func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"x": {}} }},
-		{"linux.memoryPolicy", unsupported, func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }},
+		{"linux.netDevices need a network namespace", invalid, func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}} }},
+		{"linux.timeOffsets need a new time namespace", invalid, func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {}} }},
+		{"clock \"x\" is unknown", invalid, func(s *specs.Spec) {
+			own(s, specs.TimeNamespace)
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"x": {}}
+		}},
+		{"more than a second", invalid, func(s *specs.Spec) {
+			own(s, specs.TimeNamespace)
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Nanosecs: 1e9}}
+		}},
+		{"linux.memoryPolicy.mode \"\" is unknown", invalid, func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }},
+		{"linux.memoryPolicy.flags \"x\"", invalid, func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Flags: []specs.MemoryPolicyFlagType{"x"}}
+		}},
+		{"linux.memoryPolicy.nodes: \"3-1\"", invalid, func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "3-1"}
+		}},
 		{"linux.personality.flags", unsupported, func(s *specs.Spec) {
 			s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux, Flags: []specs.LinuxPersonalityFlag{"x"}}
 		}},
-		{"linux.cgroupsPath in systemd's form", unsupported, func(s *specs.Spec) { s.Linux.CgroupsPath = "a:b:c" }},
-		{"process.apparmorProfile", unsupported, func(s *specs.Spec) { s.Process.ApparmorProfile = "x" }},
-		{"process.selinuxLabel", unsupported, func(s *specs.Spec) { s.Process.SelinuxLabel = "x" }},
-		{"process.scheduler", unsupported, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }},
-		{"process.ioPriority", unsupported, func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{} }},
-		{"process.execCPUAffinity", unsupported, func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{} }},
-		{"mounts[0].options idmap", unsupported, func(s *specs.Spec) { mount(s, "/x", "bind", "/y", "idmap") }},
-		{"mounts[0].options tmpcopyup", unsupported, func(s *specs.Spec) { mount(s, "/x", "tmpfs", "tmpfs", "tmpcopyup") }},
-		{"mounts[0].uidMappings", unsupported, func(s *specs.Spec) {
-			mount(s, "/x", "bind", "/y")
-			s.Mounts[0].UIDMappings = []specs.LinuxIDMapping{{}}
+		{"is not the name of a systemd slice", invalid, func(s *specs.Spec) { s.Linux.CgroupsPath = "a:b:c" }},
+		{"process.apparmorProfile x needs AppArmor", invalid, func(s *specs.Spec) { s.Process.ApparmorProfile = "x" }},
+		{"process.selinuxLabel x needs SELinux", invalid, func(s *specs.Spec) { s.Process.SelinuxLabel = "x" }},
+		{"process.oomScoreAdj 1001", invalid, func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(1001) }},
+		{"process.commandLine", unsupported, func(s *specs.Spec) { s.Process.CommandLine = "x" }},
+		{"process.user.username", unsupported, func(s *specs.Spec) { s.Process.User.Username = "x" }},
+		{"process.scheduler.policy \"\" is unknown", invalid, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }},
+		{"process.scheduler.flags \"x\"", invalid, func(s *specs.Spec) {
+			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{"x"}}
 		}},
+		{"process.scheduler.flags SCHED_FLAG_UTIL_CLAMP_MIN", unsupported, func(s *specs.Spec) {
+			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagUtilClampMin}}
+		}},
+		{"process.scheduler.priority", invalid, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO} }},
+		{"process.scheduler.priority is for", invalid, func(s *specs.Spec) {
+			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Priority: 1}
+		}},
+		{"process.scheduler.runtime", invalid, func(s *specs.Spec) {
+			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Runtime: 1}
+		}},
+		{"process.scheduler.nice 20", invalid, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} }},
+		{"process.ioPriority.class", invalid, func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{} }},
+		{"process.ioPriority.priority 8", invalid, func(s *specs.Spec) {
+			s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 8}
+		}},
+		{"mounts[0]: idmap needs mappings", invalid, func(s *specs.Spec) { mount(s, "/x", "bind", "/y", "idmap") }},
+		{"mounts[0]: uidMappings and gidMappings go together", invalid, func(s *specs.Spec) {
+			mount(s, "/x", "bind", "/y")
+			s.Mounts[0].UIDMappings = ids
+		}},
+		{"mounts[0]: an id mapping is for bind mounts", invalid, func(s *specs.Spec) {
+			mount(s, "/x", "tmpfs", "tmpfs", "idmap")
+			s.Mounts[0].UIDMappings, s.Mounts[0].GIDMappings = ids, ids
+		}},
+		{"mounts[0]: tmpcopyup is for a tmpfs", invalid, func(s *specs.Spec) { mount(s, "/x", "bind", "/y", "tmpcopyup") }},
+		{"recursive options are not for cgroup", invalid, func(s *specs.Spec) { mount(s, "/x", "cgroup", "cgroup", "rro") }},
 		{"option foo is unknown for a bind", invalid, func(s *specs.Spec) { mount(s, "/x", "bind", "/y", "foo") }},
 		{"bind source \"y\" is not absolute", invalid, func(s *specs.Spec) { mount(s, "/x", "bind", "y") }},
-		{"recursive options are for bind", invalid, func(s *specs.Spec) { mount(s, "/x", "tmpfs", "y", "rro") }},
 		{"has no type", invalid, func(s *specs.Spec) { mount(s, "/x", "", "y") }},
 		{"has no destination", invalid, func(s *specs.Spec) { mount(s, "", "tmpfs", "y") }},
 		{"a bind mount on /", unsupported, func(s *specs.Spec) { mount(s, "/", "bind", "/y") }},
@@ -332,7 +446,7 @@ func TestRefused(t *testing.T) {
 	} {
 		s := base()
 		c.change(s)
-		_, err := Compile(s, overlay, v1)
+		_, err := CompileWith(s, overlay, v1, Options{Runtime: true})
 		if err == nil || !strings.Contains(err.Error(), c.want) || !c.class(err) {
 			t.Errorf("%s: %v", c.want, err)
 		}
@@ -344,6 +458,30 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := Compile(base(), nil, v1); err == nil {
 		t.Error("no root: no error")
+	}
+}
+
+// Who runs no hooks refuses them.
+func TestRefusedWithoutRuntime(t *testing.T) {
+	hook := []specs.Hook{{Path: "/x"}}
+	for want, change := range map[string]func(s *specs.Spec){
+		"hooks.prestart":             func(s *specs.Spec) { s.Hooks = &specs.Hooks{Prestart: hook} }, //nolint:staticcheck // deprecated, still in the spec
+		"hooks.createRuntime":        func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: hook} },
+		"hooks.createContainer":      func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: hook} },
+		"hooks.startContainer":       func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: hook} },
+		"hooks.poststart":            func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststart: hook} },
+		"hooks.poststop":             func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: hook} },
+		"linux.seccomp.listenerPath": func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} },
+		"linux.netDevices": func(s *specs.Spec) {
+			own(s, specs.NetworkNamespace)
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}}
+		},
+	} {
+		s := base()
+		change(s)
+		if _, err := Compile(s, overlay, v1); !errdefs.IsNotImplemented(err) || !strings.HasPrefix(err.Error(), want+" ") {
+			t.Errorf("%s: %v", want, err)
+		}
 	}
 }
 
@@ -371,7 +509,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		for _, root := range []*runtime.Overlay{overlay, nil} {
-			if p, err := Compile(s, root, v1); err == nil {
+			if p, err := CompileWith(s, root, v1, Options{Runtime: true}); err == nil {
 				_ = p.String()
 				roundTrip(t, p)
 			}
@@ -385,7 +523,7 @@ func FuzzCompile(f *testing.F) {
 // Every operation has words of its own.
 func TestEveryStepIsReadable(t *testing.T) {
 	for op := OpNone + 1; op < opEnd; op++ {
-		s := Step{Op: op, Num: make([]uint64, 5)}
+		s := Step{Op: op, Num: make([]uint64, 7)}
 		if got := s.String(); strings.HasPrefix(got, "unknown") {
 			t.Errorf("%d: %s", op, got)
 		}

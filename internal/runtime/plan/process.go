@@ -27,6 +27,11 @@ func console(process *specs.Process, at string) Step {
 // the very last, else before the capabilities that installing needs are gone.
 func compileProcess(p *Plan, spec *specs.Spec, process *specs.Process, host Host) error {
 	if process.OOMScoreAdj != nil {
+		if n := *process.OOMScoreAdj; n < -1000 || n > 1000 {
+			return fault.Invalid("process.oomScoreAdj %d is not between -1000 and 1000", n)
+		} else if !host.CanRaiseLimits && n < host.OOMScore {
+			p.warn("process.oomScoreAdj %d needs CAP_SYS_RESOURCE, which this runtime does not have: it stays %d", n, host.OOMScore)
+		}
 		p.Steps = slices.Insert(p.Steps, beforeBuild(p), Step{Op: OpOOM, Why: "process.oomScoreAdj", Data: strconv.Itoa(*process.OOMScoreAdj)})
 	}
 	if len(process.Args) == 0 || process.Args[0] == "" {
@@ -42,6 +47,12 @@ func compileProcess(p *Plan, spec *specs.Spec, process *specs.Process, host Host
 	u := process.User
 	p.add(Step{Op: OpStdioOwner, Why: "process.user.uid", Num: []uint64{uint64(u.UID)}})
 	p.add(Step{Op: OpReady})
+	if spec.Process == process && spec.Hooks != nil {
+		p.hooks("startContainer", spec.Hooks.StartContainer)
+	}
+	if err := compileScheduler(p, process); err != nil {
+		return err
+	}
 	p.add(Step{Op: OpCwd, Why: "process.cwd", Path: path.Clean(process.Cwd)})
 	umask := uint64(0o022)
 	if u.Umask != nil {
@@ -116,6 +127,17 @@ func compileSeccomp(profile *specs.LinuxSeccomp) (*Step, error) {
 	return &Step{Op: OpSeccomp, Why: "linux.seccomp", Data: string(f.Code), Flags: uint64(f.Flags)}, nil
 }
 
+func (p *Plan) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+// RlimitNames are the limits that process.rlimits can have, and their numbers.
+func RlimitNames(each func(name string, resource int)) {
+	for _, r := range rlimits {
+		each(r.name, int(r.num))
+	}
+}
+
 var rlimits = []struct {
 	name string
 	num  uint64
@@ -159,8 +181,9 @@ func compileRlimits(p *Plan, process *specs.Process, host Host) error {
 		s := Step{Op: OpRlimit, Why: field, Num: []uint64{rlimits[at].num, r.Soft, r.Hard}}
 		if !host.CanRaiseLimits {
 			s.Flags = 1
-			if r.Type == "RLIMIT_NOFILE" && host.HardFile > 0 {
-				s.Num[1], s.Num[2] = min(r.Soft, host.HardFile), min(r.Hard, host.HardFile)
+			if most, ok := host.Hard[r.Type]; ok && r.Hard > most {
+				s.Num[1], s.Num[2] = min(r.Soft, most), most
+				p.warn("%s: a hard limit of %s for %s needs CAP_SYS_RESOURCE, which this runtime does not have: it is %s", field, limit(r.Hard), r.Type, limit(most))
 			}
 		}
 		p.add(s)

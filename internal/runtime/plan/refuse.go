@@ -21,50 +21,54 @@ func firstRefused(fields []refuse) error {
 	return nil
 }
 
-func refuseSpec(spec *specs.Spec) error {
+func refuseSpec(spec *specs.Spec, host Host) error {
 	if spec.Linux == nil {
 		return fault.Invalid("the spec has no linux section")
 	}
 	if spec.Process == nil {
 		return fault.Invalid("the spec has no process")
 	}
-	h, l := spec.Hooks, spec.Linux
-	if h == nil {
-		h = &specs.Hooks{}
+	if err := checkHooks(spec.Hooks); err != nil {
+		return err
 	}
+	l := spec.Linux
 	if err := firstRefused([]refuse{
-		{"hooks.prestart", len(h.Prestart) != 0}, //nolint:staticcheck // the deprecated field is refused too
-		{"hooks.createRuntime", len(h.CreateRuntime) != 0},
-		{"hooks.createContainer", len(h.CreateContainer) != 0},
-		{"hooks.startContainer", len(h.StartContainer) != 0},
-		{"hooks.poststart", len(h.Poststart) != 0},
-		{"hooks.poststop", len(h.Poststop) != 0},
 		{"vm", spec.VM != nil},
 		{"windows", spec.Windows != nil},
 		{"solaris", spec.Solaris != nil},
 		{"zos", spec.ZOS != nil},
 		{"freebsd", spec.FreeBSD != nil},
-		{"linux.uidMappings", len(l.UIDMappings) != 0},
-		{"linux.gidMappings", len(l.GIDMappings) != 0},
-		{"linux.mountLabel", l.MountLabel != ""},
 		{"linux.intelRdt", l.IntelRdt != nil},
-		{"linux.memoryPolicy", l.MemoryPolicy != nil},
-		{"linux.netDevices", len(l.NetDevices) != 0},
-		{"linux.timeOffsets", len(l.TimeOffsets) != 0},
 	}); err != nil {
 		return err
 	}
-	return refuseProcess(spec.Process)
+	if l.MountLabel != "" && !host.SELinux {
+		return fault.Invalid("linux.mountLabel needs SELinux, which is not enabled on this machine")
+	}
+	if len(l.NetDevices) != 0 && !hasNamespace(spec, specs.NetworkNamespace) {
+		return fault.Invalid("linux.netDevices need a network namespace of the container's own")
+	}
+	return refuseProcess(spec.Process, host)
 }
 
-func refuseProcess(p *specs.Process) error {
+func hasNamespace(spec *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	for _, n := range spec.Linux.Namespaces {
+		if n.Type == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func refuseProcess(p *specs.Process, host Host) error {
+	switch {
+	case p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" && !host.AppArmor:
+		return fault.Invalid("process.apparmorProfile %s needs AppArmor, which is not enabled on this machine", p.ApparmorProfile)
+	case p.SelinuxLabel != "" && !host.SELinux:
+		return fault.Invalid("process.selinuxLabel %s needs SELinux, which is not enabled on this machine", p.SelinuxLabel)
+	}
 	return firstRefused([]refuse{
 		{"process.commandLine", p.CommandLine != ""},
-		{"process.apparmorProfile", p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined"},
-		{"process.selinuxLabel", p.SelinuxLabel != ""},
-		{"process.scheduler", p.Scheduler != nil},
-		{"process.ioPriority", p.IOPriority != nil},
-		{"process.execCPUAffinity", p.ExecCPUAffinity != nil},
 		{"process.user.username", p.User.Username != ""},
 	})
 }

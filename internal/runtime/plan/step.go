@@ -22,28 +22,38 @@ const (
 	OpLoopback           // bring up lo
 	OpHostname           // Data
 	OpDomainname         // Data
+	OpLabel              // write Data to the file Path of the process's own security attributes
+	OpAffinity           // Num = mask of CPUs, 64 a word
+	OpMemoryPolicy       // Flags = mode and its flags; Num = mask of nodes, 64 a word
 	OpSysctl             // write Data to Path below /proc/sys
 	OpOOM                // write Data to oom_score_adj, as far as allowed
 	OpPersonality        // Flags
 	OpPropagation        // Path on the host, Prop
 	OpOverlay            // mount List (lower), Source (upper), Type (work), Data ("volatile") on the host's Path: the root
 	OpRoot               // bind the host's Path on itself: the root
-	OpMount              // mount Source of Type with Flags and Data on Path in the root; then Prop
-	OpBind               // bind Source (host), or Data below it, resolved as if Source were /, on Path in the root; Flags MS_REC; Set, Clear and RecSet, RecClear attributes; Prop
+	OpMount              // mount Source of Type with Flags and Data on Path in the root; then RecSet, RecClear; then Prop
+	OpCopyUp             // OpMount of a tmpfs that starts with what is at Path
+	OpRemount            // change the mount at Path in the root: Set and Clear, or with Type its file system's Flags and Data
+	OpBind               // bind Source (host), or Data below it, resolved as if Source were /, on Path in the root; Flags MS_REC; Set, Clear and RecSet, RecClear attributes; Num an id mapping (see IDMap); Prop
 	OpSymlink            // Path in the root points to Source; an existing one stays
 	OpDevice             // node Path in the root: Type c, b or p, Num[0..4] = major, minor, mode, uid, gid
+	OpHostDevice         // the same by binding the host's node Source, where a user namespace forbids to make one
 	OpMask               // hide Path in the root; missing is fine
 	OpReadonly           // make Path in the root read-only, recursively; missing is fine
 	OpAttr               // set Set on the mount at Path in the root
 	OpConsole            // open a pty, Num = columns, rows, uid; bind it on Path if any; make it stdio
 	OpMakeCwd            // make Path in the root if missing
-	OpPivot              // make the root the only file system
+	OpRuntime            // report; wait until the runtime has done its part (hooks, network devices)
+	OpHook               // run Path with List and Env; Num[0] = seconds, 0 for ever; Type names it; Data = state without its pid
+	OpPivot              // make the root the only file system; Flags 1: without pivot_root
 	OpRootPropagation    // Prop, on the root
 	OpReady              // report; wait for the word to go
 	OpRlimit             // Num = resource, soft, hard; Flags 1: clamp to what is allowed
 	OpUmask              // Num[0]
 	OpCwd                // Path in the root
 	OpStdioOwner         // Num[0] = uid
+	OpScheduler          // Num = policy, flags, nice, priority, runtime, deadline, period of sched_setattr(2)
+	OpIOPriority         // Num[0] = class and priority of ioprio_set(2)
 	OpBounding           // Num[0] = mask to keep
 	OpUser               // Num = uid, gid, additional gids…
 	OpCapabilities       // Num = effective, permitted, inheritable, ambient masks
@@ -64,7 +74,14 @@ type Step struct {
 	RecSet, RecClear         uint64 // MOUNT_ATTR_… of a mount and all below it
 	Num                      []uint64
 	List, Env                []string
+
+	// FD is set on the way to the stage, never by Compile: 0, or the descriptor with what the
+	// parent made ready for this step, or ByParent.
+	FD uint64
 }
+
+// ByParent in FD says that the parent does the step.
+const ByParent = 1
 
 // String says what the step does, without its reason.
 func (s *Step) String() string {
@@ -85,6 +102,12 @@ func (s *Step) String() string {
 		return "set host name " + s.Data
 	case OpDomainname:
 		return "set domain name " + s.Data
+	case OpLabel:
+		return "set " + s.Path + " to " + s.Data
+	case OpAffinity:
+		return "run on CPUs " + bits(s.Num)
+	case OpMemoryPolicy:
+		return fmt.Sprintf("set memory policy %#x", s.Flags) + orNothing(" on nodes ", bits(s.Num))
 	case OpSysctl:
 		return "write " + s.Data + " to " + s.Path
 	case OpOOM:
@@ -98,13 +121,22 @@ func (s *Step) String() string {
 	case OpRoot:
 		return "bind root " + s.Path
 	case OpMount:
-		return "mount " + s.Source + " on " + s.Path + " type " + s.Type + parens(flagNames(s.Flags, mountNames), s.Data, propagationName(s.Prop))
+		return "mount " + s.Source + " on " + s.Path + " type " + s.Type + parens(flagNames(s.Flags, mountNames), s.Data, attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
+	case OpCopyUp:
+		return "mount tmpfs on " + s.Path + " with what is there" + parens(flagNames(s.Flags, mountNames), s.Data, attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
+	case OpRemount:
+		if s.Type == "" {
+			return "change mount " + s.Path + parens(attrNames("", s.Set, s.Clear))
+		}
+		return "change file system at " + s.Path + parens(flagNames(s.Flags, mountNames), s.Data)
 	case OpBind:
-		return "bind " + s.Source + orNothing(", of it ", s.Data) + " on " + s.Path + parens(flagNames(s.Flags, mountNames), attrNames("", s.Set, s.Clear), attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
+		return "bind " + s.Source + orNothing(", of it ", s.Data) + " on " + s.Path + parens(flagNames(s.Flags, mountNames), attrNames("", s.Set, s.Clear), attrNames("r", s.RecSet, s.RecClear), mappingName(s.Num), propagationName(s.Prop))
 	case OpSymlink:
 		return "link " + s.Path + " to " + s.Source
 	case OpDevice:
 		return fmt.Sprintf("make device %s %s %d:%d mode %04o owner %d:%d", s.Path, s.Type, s.Num[0], s.Num[1], s.Num[2], s.Num[3], s.Num[4])
+	case OpHostDevice:
+		return fmt.Sprintf("bind device %s %s %d:%d of the host", s.Path, s.Type, s.Num[0], s.Num[1])
 	case OpMask:
 		return "mask " + s.Path
 	case OpReadonly:
@@ -115,7 +147,18 @@ func (s *Step) String() string {
 		return fmt.Sprintf("open terminal %dx%d for %d", s.Num[0], s.Num[1], s.Num[2]) + orNothing(" at ", s.Path)
 	case OpMakeCwd:
 		return "make directory " + s.Path + " if missing"
+	case OpRuntime:
+		return "report, wait for the runtime"
+	case OpHook:
+		t := ""
+		if s.Num[0] != 0 {
+			t = fmt.Sprintf(", at most %d s", s.Num[0])
+		}
+		return fmt.Sprintf("run %s %q env %q", s.Path, s.List, s.Env) + t
 	case OpPivot:
+		if s.Flags != 0 {
+			return "move the root to / and change into it"
+		}
 		return "pivot into the root"
 	case OpRootPropagation:
 		return "make / " + propagationName(s.Prop)
@@ -133,6 +176,10 @@ func (s *Step) String() string {
 		return "change directory to " + s.Path
 	case OpStdioOwner:
 		return fmt.Sprintf("give standard streams to %d", s.Num[0])
+	case OpScheduler:
+		return fmt.Sprintf("schedule with policy %d, flags %#x, nice %d, priority %d, runtime %d, deadline %d, period %d", s.Num[0], s.Num[1], int32(s.Num[2]), s.Num[3], s.Num[4], s.Num[5], s.Num[6])
+	case OpIOPriority:
+		return fmt.Sprintf("set I/O priority %d of class %d", s.Num[0]&(1<<13-1), s.Num[0]>>13)
 	case OpBounding:
 		return "keep in bounding set " + capNames(s.Num[0])
 	case OpUser:
@@ -201,7 +248,7 @@ type name struct {
 
 var cloneNames = []name{
 	{unix.CLONE_NEWNS, "mount"}, {unix.CLONE_NEWPID, "pid"}, {unix.CLONE_NEWNET, "network"},
-	{unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWIPC, "ipc"}, {unix.CLONE_NEWCGROUP, "cgroup"},
+	{unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWIPC, "ipc"}, {unix.CLONE_NEWCGROUP, "cgroup"}, {unix.CLONE_NEWUSER, "user"}, {unix.CLONE_NEWTIME, "time"},
 }
 
 var mountNames = []name{
@@ -209,7 +256,20 @@ var mountNames = []name{
 	{unix.MS_SYNCHRONOUS, "sync"}, {unix.MS_REMOUNT, "remount"}, {unix.MS_MANDLOCK, "mand"}, {unix.MS_DIRSYNC, "dirsync"},
 	{unix.MS_NOATIME, "noatime"}, {unix.MS_NODIRATIME, "nodiratime"}, {unix.MS_BIND, "bind"}, {unix.MS_REC, "recursive"},
 	{unix.MS_RELATIME, "relatime"}, {unix.MS_STRICTATIME, "strictatime"}, {unix.MS_LAZYTIME, "lazytime"},
-	{unix.MS_SILENT, "silent"}, {unix.MS_I_VERSION, "iversion"}, {unix.MS_NOSYMFOLLOW, "nosymfollow"},
+	{unix.MS_SILENT, "silent"}, {unix.MS_I_VERSION, "iversion"}, {unix.MS_NOSYMFOLLOW, "nosymfollow"}, {unix.MS_POSIXACL, "acl"},
+}
+
+// bits lists the numbers that a mask has.
+func bits(mask []uint64) string {
+	var have []string
+	for i, w := range mask {
+		for b := range 64 {
+			if w&(1<<b) != 0 {
+				have = append(have, strconv.Itoa(64*i+b))
+			}
+		}
+	}
+	return strings.Join(have, ",")
 }
 
 func flagNames(f uint64, table []name) string {

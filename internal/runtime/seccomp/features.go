@@ -6,7 +6,7 @@ import specs "github.com/opencontainers/runtime-spec/specs-go"
 func Actions() []string {
 	return []string{
 		string(specs.ActAllow), string(specs.ActErrno), string(specs.ActKill), string(specs.ActKillProcess), string(specs.ActKillThread),
-		string(specs.ActLog), string(specs.ActTrace), string(specs.ActTrap),
+		string(specs.ActLog), string(specs.ActNotify), string(specs.ActTrace), string(specs.ActTrap),
 	}
 }
 
@@ -29,5 +29,5 @@ func Archs() []string {
 
 // Flags are the filter flags that a profile may use.
 func Flags() []string {
-	return []string{string(specs.LinuxSeccompFlagLog), string(specs.LinuxSeccompFlagSpecAllow), "SECCOMP_FILTER_FLAG_TSYNC"}
+	return []string{string(specs.LinuxSeccompFlagLog), string(specs.LinuxSeccompFlagSpecAllow), string(specs.LinuxSeccompFlagWaitKillableRecv), "SECCOMP_FILTER_FLAG_TSYNC"}
 }

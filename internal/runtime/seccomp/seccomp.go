@@ -58,8 +58,8 @@ func Compile(profile *specs.LinuxSeccomp) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	if profile.ListenerPath != "" || profile.ListenerMetadata != "" {
-		return nil, fault.Unsupported("linux.seccomp.listenerPath is not supported by this runtime")
+	if profile.ListenerPath == "" && profile.ListenerMetadata != "" {
+		return nil, fault.Invalid("linux.seccomp.listenerMetadata goes with a listenerPath")
 	}
 	rules, err := parseRules(profile)
 	if err != nil {
@@ -76,12 +76,23 @@ func Compile(profile *specs.LinuxSeccomp) (*Filter, error) {
 	if len(profile.Flags) > 0 {
 		f.Flags = 0
 	}
+	listens := fallback == retNotify || slices.ContainsFunc(rules, func(r rule) bool { return r.action == retNotify })
+	if listens {
+		if profile.ListenerPath == "" {
+			return nil, fault.Invalid("linux.seccomp: SCMP_ACT_NOTIFY needs a listenerPath")
+		}
+		f.Flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
 	for _, flag := range profile.Flags {
 		switch flag {
 		case specs.LinuxSeccompFlagLog:
 			f.Flags |= unix.SECCOMP_FILTER_FLAG_LOG
 		case specs.LinuxSeccompFlagSpecAllow:
 			f.Flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+		case specs.LinuxSeccompFlagWaitKillableRecv:
+			if listens { // else there is nobody to wait for
+				f.Flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+			}
 		case "SECCOMP_FILTER_FLAG_TSYNC":
 			// The process that execs has one thread: nothing to synchronise.
 		default:
@@ -158,11 +169,19 @@ const (
 	retTrace       = unix.SECCOMP_RET_TRACE
 	retLog         = unix.SECCOMP_RET_LOG
 	retAllow       = unix.SECCOMP_RET_ALLOW
+	retNotify      = unix.SECCOMP_RET_USER_NOTIF
 )
 
 func action(a specs.LinuxSeccompAction, ret *uint) (uint32, error) {
 	if e := errno(ret); e > 0xffff {
 		return 0, fault.Invalid("linux.seccomp: error number %d is out of range", e)
+	}
+	switch a {
+	case specs.ActErrno, specs.ActTrace:
+	default:
+		if ret != nil {
+			return 0, fault.Invalid("linux.seccomp: action %s takes no error number", a)
+		}
 	}
 	switch a {
 	case specs.ActKill, specs.ActKillThread:
@@ -180,7 +199,7 @@ func action(a specs.LinuxSeccompAction, ret *uint) (uint32, error) {
 	case specs.ActAllow:
 		return retAllow, nil
 	case specs.ActNotify:
-		return 0, fault.Unsupported("linux.seccomp action SCMP_ACT_NOTIFY is not supported by this runtime")
+		return retNotify, nil
 	}
 	return 0, fault.Invalid("linux.seccomp: action %q is unknown", a)
 }

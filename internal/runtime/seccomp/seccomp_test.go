@@ -256,14 +256,15 @@ func TestLongFilter(t *testing.T) {
 func TestRefused(t *testing.T) {
 	big := uint(1 << 20)
 	for name, p := range map[string]*specs.LinuxSeccomp{
-		"notify":       {DefaultAction: specs.ActNotify},
-		"action":       {DefaultAction: "SCMP_ACT_FOO"},
-		"errno":        {DefaultAction: specs.ActErrno, DefaultErrnoRet: &big},
-		"operator":     {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Op: "x"}}}}},
-		"index":        {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 6, Op: specs.OpEqualTo}}}}},
-		"architecture": {DefaultAction: specs.ActErrno, Architectures: []specs.Arch{"SCMP_ARCH_FOO"}, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow}}},
-		"flag":         {DefaultAction: specs.ActErrno, Flags: []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_FOO"}, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow}}},
-		"listener":     {DefaultAction: specs.ActErrno, ListenerPath: "/x"},
+		"notify":         {DefaultAction: specs.ActNotify},
+		"action":         {DefaultAction: "SCMP_ACT_FOO"},
+		"errno":          {DefaultAction: specs.ActErrno, DefaultErrnoRet: &big},
+		"operator":       {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Op: "x"}}}}},
+		"index":          {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 6, Op: specs.OpEqualTo}}}}},
+		"architecture":   {DefaultAction: specs.ActErrno, Architectures: []specs.Arch{"SCMP_ARCH_FOO"}, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow}}},
+		"flag":           {DefaultAction: specs.ActErrno, Flags: []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_FOO"}, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow}}},
+		"metadata":       {DefaultAction: specs.ActErrno, ListenerMetadata: "x"},
+		"errno of allow": {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActAllow, ErrnoRet: new(uint)}}},
 	} {
 		if _, err := Compile(p); err == nil {
 			t.Errorf("%s: compiled", name)
