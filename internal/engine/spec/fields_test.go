@@ -99,7 +99,7 @@ var fates = map[string]fate{
 	"HostConfig.GroupAdd":        code("h.GroupAdd"),
 	"HostConfig.IpcMode":         built(func(_ *config, h *host) { h.IpcMode = "host" }),
 	"HostConfig.Cgroup":          refused(func(_ *config, h *host) { h.Cgroup = "container:x" }),
-	"HostConfig.Links":           refused(func(_ *config, h *host) { h.Links = []string{"a:b"} }),
+	"HostConfig.Links":           code("h.Links"),
 	"HostConfig.OomScoreAdj":     built(func(_ *config, h *host) { h.OomScoreAdj = 5 }),
 	"HostConfig.PidMode":         built(func(_ *config, h *host) { h.PidMode = "host" }),
 	"HostConfig.Privileged":      built(func(_ *config, h *host) { h.Privileged = true }),
