@@ -38,7 +38,7 @@ type cache struct {
 	config.Cache
 	h      *Hub
 	ctx    context.Context // ends with the registry
-	source upstream
+	source source
 	flight singleflight.Group
 
 	mu      sync.Mutex           // guards all below
@@ -48,8 +48,8 @@ type cache struct {
 	fills   map[digest.Digest]*fillUp
 }
 
-// upstream is the registry behind a cache (package upstream).
-type upstream interface {
+// source is the registry behind a cache (package upstream).
+type source interface {
 	Digest(ctx context.Context, repository, tag string) (digest.Digest, error)
 	Manifest(ctx context.Context, repository, ref string) ([]byte, ocispec.Descriptor, error)
 	Blob(ctx context.Context, repository string, d ocispec.Descriptor) (io.ReadCloser, error)
@@ -57,7 +57,7 @@ type upstream interface {
 
 // Source puts the registry behind one of the configured caches in its place; without it the cache has only what is here. It is called before the first
 // request.
-func (h *Hub) Source(prefix string, u upstream) {
+func (h *Hub) Source(prefix string, u source) {
 	for _, k := range h.caches {
 		if k.Prefix == prefix {
 			k.source = u
@@ -356,21 +356,20 @@ func (c *call) adopt(d digest.Digest) (bool, error) {
 	return true, c.linkBlob(c.name, d)
 }
 
-// follow sends a file that grows. A failure cuts the connection, so that nobody takes a part for the whole.
+// follow sends a file that grows. The last byte waits until the whole is verified; a failure cuts the connection, so that nobody takes
+// a part, or something wrong, for the whole.
 func (c *call) follow(f *fillUp, file *os.File) error {
-	var sent int64
-	for sent < f.d.Size {
+	c.w.Header().Set("Content-Length", strconv.FormatInt(f.d.Size, 10))
+	for sent, over := int64(0), false; sent < f.d.Size; {
 		f.mu.Lock()
-		have, changed := f.size, f.changed
+		have, changed := min(f.size, f.d.Size-1), f.changed
 		f.mu.Unlock()
+		if over {
+			have = f.d.Size
+		}
 		if have > sent {
-			if sent == 0 {
-				c.w.Header().Set("Content-Length", strconv.FormatInt(f.d.Size, 10))
-				c.w.WriteHeader(http.StatusOK)
-			}
 			n, err := io.CopyN(c.w, file, have-sent)
-			sent += n
-			if err != nil {
+			if sent += n; err != nil {
 				return err
 			}
 			continue
@@ -381,11 +380,12 @@ func (c *call) follow(f *fillUp, file *os.File) error {
 			if f.err != nil {
 				return f.err
 			}
+			over = true
 		case <-c.r.Context().Done():
 			return c.r.Context().Err()
 		}
 	}
-	c.happened(audit.Entry{Action: "pull", Object: "blob", Digest: f.d.Digest.String(), Bytes: sent}, "")
+	c.happened(audit.Entry{Action: "pull", Object: "blob", Digest: f.d.Digest.String(), Bytes: f.d.Size}, "")
 	return nil
 }
 
