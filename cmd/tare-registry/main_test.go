@@ -24,13 +24,20 @@ func TestMain(m *testing.M) {
 // program starts tare-registry and returns its base URL.
 func program(t *testing.T, root string) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "--root", root, "--addr", "127.0.0.1:0", "--quiet")
+	return programWith(t, "--root", root, "--addr", "127.0.0.1:0", "--quiet")
+}
+
+// programWith is the same with any arguments.
+func programWith(t *testing.T, args ...string) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "TARE_REGISTRY_TEST=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -160,7 +160,7 @@ func (s *sessions) sweep(stale time.Duration) error {
 		if err != nil || isName && exists(path) {
 			continue // it goes with the bytes
 		}
-		if age := time.Since(info.ModTime()); isName && age > time.Minute || !isName && age > stale || strings.HasPrefix(id, files.TempPrefix) {
+		if age := time.Since(info.ModTime()); isName && age > min(stale, time.Minute) || !isName && age > stale || strings.HasPrefix(id, files.TempPrefix) {
 			s.mu.Lock()
 			u := s.uploads[id]
 			s.mu.Unlock()
