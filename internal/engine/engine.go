@@ -82,6 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	access := containers.Access()
 	execs := exec.New(link, access)
+	link.OnOOM(access.OOM)
 	link.OnReconnect(func() {
 		lost, err := access.Resync(context.Background())
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -48,6 +49,7 @@ type Link struct {
 	closing    chan struct{}
 	done       sync.WaitGroup
 	kept       *client.Kept
+	hear       *hearing
 
 	mu   sync.Mutex // guards all below
 	conn connection
@@ -57,14 +59,14 @@ type Link struct {
 
 // Open connects, and starts a supervisor where none answers.
 func Open(ctx context.Context, opts client.Options) (*Link, error) {
-	kept := new(client.Kept)
-	opts.Kept = kept
+	kept, hear := new(client.Kept), new(hearing)
+	opts.Kept, opts.OnOOM = kept, hear.oom
 	l, err := open(ctx, func(ctx context.Context) (connection, error) { return client.Ensure(ctx, opts) })
 	if err != nil {
 		kept.Close()
 		return nil, err
 	}
-	l.kept = kept
+	l.kept, l.hear = kept, hear
 	return l, nil
 }
 
@@ -84,6 +86,24 @@ func (l *Link) OnReconnect(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lost = f
+}
+
+// OnOOM sets who is told of containers in which the kernel killed a process for want of memory. It must not wait.
+func (l *Link) OnOOM(f func(container string)) {
+	if l.hear != nil {
+		l.hear.tell.Store(&f)
+	}
+}
+
+// hearing is what every connection of a link tells without being asked.
+type hearing struct {
+	tell atomic.Pointer[func(container string)]
+}
+
+func (h *hearing) oom(container string) {
+	if f := h.tell.Load(); f != nil {
+		(*f)(container)
+	}
 }
 
 // run passes exit records on, over any number of connections.

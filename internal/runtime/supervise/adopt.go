@@ -123,7 +123,7 @@ func (s *supervisor) restore(st *containerState) (*container, error) {
 	}
 	c := &container{
 		s: s, id: st.ID, bundle: st.Bundle, cgroup: st.Cgroup, group: group, rootfs: st.Rootfs, foreign: st.Foreign,
-		created: st.Created, started: st.Started, ownPids: st.OwnPids, paused: st.Paused, oomsTold: st.OOMs,
+		created: st.Created, started: st.Started, ownPids: st.OwnPids, paused: st.Paused, oomsTold: st.OOMs, limited: st.Limited,
 		exit: st.Exit, done: st.Done,
 	}
 	c.init.restore(c, st.Init)

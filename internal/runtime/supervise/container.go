@@ -26,9 +26,11 @@ type container struct {
 	started  int64                   // 0 before Start
 	ownPids  bool                    // the pid namespace is its own: its processes end with init
 	paused   bool
-	turning  bool     // the freezer is at work
-	oomsTold uint64   // of the processes that were killed for want of memory
-	removal  *removal // of a Delete under way
+	turning  bool          // the freezer is at work
+	limited  bool          // in its memory
+	oom      *cgroup.Watch // of a limited one that runs
+	oomsTold uint64        // of the processes that were killed for want of memory
+	removal  *removal      // of a Delete under way
 }
 
 // find returns a container or NotFound.

@@ -36,7 +36,7 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	if err != nil {
 		return err
 	}
-	c := &container{s: s, id: req.ID, bundle: req.Bundle, cgroup: spec.Linux.CgroupsPath, rootfs: req.Rootfs, created: time.Now().UnixNano(), ownPids: hasOwnPids(spec)}
+	c := &container{s: s, id: req.ID, bundle: req.Bundle, cgroup: spec.Linux.CgroupsPath, rootfs: req.Rootfs, limited: isLimited(spec), created: time.Now().UnixNano(), ownPids: hasOwnPids(spec)}
 	if c.group, err = cgroup.Open(spec.Linux.CgroupsPath); err != nil {
 		return err
 	}
@@ -71,6 +71,12 @@ func hasOwnPids(spec *specs.Spec) bool {
 		}
 	}
 	return false
+}
+
+// isLimited tells whether the container may be the one whose limit of memory is reached.
+func isLimited(spec *specs.Spec) bool {
+	r := spec.Linux.Resources
+	return r != nil && r.Memory != nil && r.Memory.Limit != nil && *r.Memory.Limit > 0
 }
 
 // specCache holds the spec of the container used last, for the exec that often

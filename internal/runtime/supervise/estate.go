@@ -63,6 +63,7 @@ type containerState struct {
 	OwnPids bool                    `json:"ownPids,omitempty"`
 	Paused  bool                    `json:"paused,omitempty"`
 	OOMs    uint64                  `json:"ooms,omitempty"`
+	Limited bool                    `json:"limited,omitempty"`
 	Exit    *runtime.Exit           `json:"exit,omitempty"`
 	Done    map[string]runtime.Exit `json:"done,omitempty"`
 	Init    *processState           `json:"init,omitempty"`
@@ -192,7 +193,7 @@ func (e *estate) join(fds []int) (used []bool) {
 func (c *container) estate(all bool) containerState {
 	st := containerState{
 		ID: c.id, Bundle: c.bundle, Cgroup: c.cgroup, Rootfs: c.rootfs, Foreign: c.foreign,
-		Created: c.created, Started: c.started, OwnPids: c.ownPids, Paused: c.paused, OOMs: c.oomsTold,
+		Created: c.created, Started: c.started, OwnPids: c.ownPids, Paused: c.paused, OOMs: c.oomsTold, Limited: c.limited,
 	}
 	if !all {
 		return st

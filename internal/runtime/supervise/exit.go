@@ -81,11 +81,17 @@ func (p *process) end(code int) {
 		p.refuse()
 	default:
 		exit.OOMKilled = c.oomKilled()
+		if exit.OOMKilled {
+			c.tellOOM()
+		}
 		c.exit = &exit
 		p.s().publish(c.exit)
 	}
 	if p.kept {
 		p.s().forget(p.key())
+	}
+	if p.exec == "" {
+		c.unwatchOOM()
 	}
 	if p.exec == "" && p.kept {
 		_ = unix.Unlink(p.s().notePath(c.id))

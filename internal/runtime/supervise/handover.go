@@ -106,9 +106,12 @@ func (s *supervisor) handOver(program string) error {
 		return fault.Internal("cannot hand over: %w", err)
 	}
 	defer unix.Close(memory)
-	file := os.NewFile(uintptr(memory), "estate")
-	if _, err := file.Write(e.marshal()); err != nil {
-		return fault.Internal("cannot hand over: %w", err)
+	for data := e.marshal(); len(data) > 0; {
+		n, err := unix.Write(memory, data)
+		if err != nil {
+			return fault.Internal("cannot hand over: %w", err)
+		}
+		data = data[n:]
 	}
 	flag := func(value int) {
 		set := func(fd *int) {
@@ -126,7 +129,6 @@ func (s *supervisor) handOver(program string) error {
 	err = unix.Exec(program, args, os.Environ())
 	flag(unix.FD_CLOEXEC)
 	s.catchSignals()
-	file = nil
 	return fault.Internal("cannot execute %s: %w", program, err)
 }
 

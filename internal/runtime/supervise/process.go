@@ -189,6 +189,10 @@ func (p *process) becomeCreated(master *os.File) {
 		p.goOn()
 		return
 	}
+	if err := p.c.group.Settle(); err != nil {
+		p.fail(err)
+		return
+	}
 	p.keep()
 	p.answer(wire.Pid{Pid: p.pid}, nil)
 }
@@ -249,6 +253,7 @@ func (p *process) becomeRunning() {
 		p.c.started = time.Now().UnixNano()
 		p.c.rootfs = nil
 		p.c.note()
+		p.c.watchOOM()
 	} else {
 		p.keep()
 		for _, a := range p.attached {

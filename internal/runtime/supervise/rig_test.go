@@ -158,8 +158,9 @@ func (r *rig) wait(ref runtime.Ref) runtime.Exit {
 type box struct {
 	*rig
 	runtime.Create
-	ref runtime.Ref
-	pid int
+	ref     runtime.Ref
+	pid     int
+	execPid int // of the last exec
 }
 
 // stdio is output to a log and nothing else.
