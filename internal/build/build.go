@@ -49,35 +49,40 @@ import (
 
 // Request is POST /build's query, decoded.
 type Request struct {
-	Context     io.Reader // tar, maybe compressed; nil with Remote and Peer
-	Peer        Peer      // has the context whose listing has this digest, in hex
-	Digest      string
-	Text        []byte             // of the Dockerfile, with Peer
-	Contexts    map[string]Context // of the peer, by name in lower case
-	Allow       []string           // entitlements
-	Ignore      []string           // the ignore file's patterns, with Peer
-	Remote      string             // URL of a Dockerfile or tar
-	Dockerfile  string             // path in the context, "Dockerfile" by default
-	Tags        []string
-	BuildArgs   map[string]*string
-	Labels      map[string]string
-	Target      string
-	Platform    string
-	NoCache     bool
-	Pull        bool
-	Network     string // "default", "host", "none" or a network's name
-	ExtraHosts  []string
-	ShmSize     int64
-	Memory      int64
-	CPUShares   int64
-	CPUQuota    int64
-	CPUPeriod   int64
-	CPUSetCPUs  string
-	Auths       map[string]registry.AuthConfig
-	DNS         []netip.Addr
-	Ulimits     []specs.POSIXRlimit
-	Quiet       bool
-	RemoveSteps bool // accepted, always true: steps leave no containers
+	Context       io.Reader // tar, maybe compressed; nil with Remote and Peer
+	Peer          Peer      // has the context whose listing has this digest, in hex
+	Digest        string
+	Text          []byte             // of the Dockerfile, with Peer
+	Origin        string             // whose builds are compared: where the Dockerfile is
+	Files         bool               // send the result's files to the peer, make no image
+	Check         bool               // only check the Dockerfile
+	NoCacheFilter []string           // stages in which nothing is taken from the cache
+	Explain       bool               // tell why steps ran
+	Contexts      map[string]Context // of the peer, by name in lower case
+	Allow         []string           // entitlements
+	Ignore        []string           // the ignore file's patterns, with Peer
+	Remote        string             // URL of a Dockerfile or tar
+	Dockerfile    string             // path in the context, "Dockerfile" by default
+	Tags          []string
+	BuildArgs     map[string]*string
+	Labels        map[string]string
+	Target        string
+	Platform      string
+	NoCache       bool
+	Pull          bool
+	Network       string // "default", "host", "none" or a network's name
+	ExtraHosts    []string
+	ShmSize       int64
+	Memory        int64
+	CPUShares     int64
+	CPUQuota      int64
+	CPUPeriod     int64
+	CPUSetCPUs    string
+	Auths         map[string]registry.AuthConfig
+	DNS           []netip.Addr
+	Ulimits       []specs.POSIXRlimit
+	Quiet         bool
+	RemoveSteps   bool // accepted, always true: steps leave no containers
 }
 
 // Context is a named build context: a folder of the peer's by its listing's digest, or an image.
@@ -184,7 +189,7 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 	if err := s.sweepSecrets(); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{s.tmp(), s.mounts()} {
+	for _, d := range []string{s.tmp(), s.mounts(), s.stories()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}

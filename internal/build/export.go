@@ -1,16 +1,27 @@
 package build
 
 import (
+	"archive/tar"
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"golang.org/x/sys/unix"
+
+	"tare/internal/base/fault"
 	"tare/internal/base/trace"
 	"tare/internal/build/graph"
+	"tare/internal/build/rootfs"
 	"tare/internal/build/solve"
 	"tare/internal/image"
 	"tare/internal/image/layer"
@@ -79,4 +90,79 @@ func (s *Service) history(config *image.Config, g *graph.Graph, run *solve.Run, 
 			config.History = append(config.History, h)
 		}
 	}
+}
+
+// sendFiles sends the target's files to the peer instead of making an image.
+func (s *Service) sendFiles(ctx context.Context, g *graph.Graph, run *solve.Run, req *Request) error {
+	var lower []string
+	times := layer.Times{At: time.Unix(g.Stages[g.Target].Epoch, 0)}
+	if last := g.Stages[g.Target].Last; last != graph.None {
+		r, err := run.Tasks[last].Result()
+		if err != nil {
+			return err
+		}
+		times.Since = r.Since
+		if lower, err = s.lower(r.Layers); err != nil {
+			return err
+		}
+	}
+	out, err := req.Peer.Output(ctx)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	root, err := rootfs.Open(lower, "", "")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if len(lower) == 0 {
+		return tar.NewWriter(out).Close()
+	}
+	fd, err := root.OpenAt("/", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), "/")
+	defer dir.Close()
+	_, err = layer.WriteTar(ctx, out, dir, layer.WriteOptions{Times: times})
+	return err
+}
+
+// fresh lists the steps of the stages that are named.
+func fresh(g *graph.Graph, stages []string) map[int]bool {
+	out := map[int]bool{}
+	for _, s := range g.Stages {
+		if !slices.ContainsFunc(stages, func(n string) bool { return strings.EqualFold(n, s.Name) || n == strconv.Itoa(s.Index) }) {
+			continue
+		}
+		for _, l := range s.Lines {
+			if l.Step != graph.None {
+				out[l.Step] = true
+			}
+		}
+	}
+	return out
+}
+
+// checked tells what the linter found, as `docker build --check` prints it.
+func (s *Service) checked(g *graph.Graph, name string, text []byte, o *serial) error {
+	if len(g.Warnings) == 0 {
+		o.Stream("Check complete, no warnings found.\n")
+		return nil
+	}
+	lines := strings.Split(string(text), "\n")
+	plural := "s have"
+	if len(g.Warnings) == 1 {
+		plural = " has"
+	}
+	o.Stream(fmt.Sprintf("Check complete, %d warning%s been found!\n", len(g.Warnings), plural))
+	warnings := slices.SortedStableFunc(slices.Values(g.Warnings), func(a, b graph.Warning) int { return cmp.Compare(a.Line, b.Line) })
+	for _, w := range warnings {
+		o.Stream(fmt.Sprintf("\nWARNING: %s - %s\n%s\n", w.Rule, w.URL, w.Text))
+		if w.Line > 0 {
+			o.Stream(fmt.Sprintf("%s:%d\n--------------------\n%s--------------------\n", name, w.Line, graph.Excerpt(lines, w.Line, w.Last)))
+		}
+	}
+	return fault.Invalid("the Dockerfile has warnings")
 }

@@ -24,6 +24,9 @@ type narrator struct {
 	run  *solve.Run
 	out  *serial
 	said map[int]bool // steps that were told
+
+	explain bool // print why
+	why     *explainer
 }
 
 // tell returns when all is told, or with the first step that failed.
@@ -55,8 +58,15 @@ func (n *narrator) tell(ctx context.Context) {
 				if err != nil {
 					return
 				}
+				why := ""
+				if line.Shows {
+					why = n.why.tell(ctx, stage, line.Step)
+				}
 				if r.Cached && line.Shows {
 					n.out.Stream(" ---> Using cache\n")
+				}
+				if n.explain && why != "" {
+					n.out.Stream(" ---> " + why + "\n")
 				}
 				id = r.Key
 				if base, ok := n.g.Steps[line.Step].Op.(graph.Base); ok {

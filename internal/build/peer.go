@@ -29,6 +29,8 @@ type Peer interface {
 	// Secret and SSH are NotFound for an id that the client does not have.
 	Secret(ctx context.Context, id string) ([]byte, error)
 	SSH(ctx context.Context, id string) (net.Conn, error)
+	// Output takes the result's files as a tar; closing it ends them.
+	Output(ctx context.Context) (io.WriteCloser, error)
 }
 
 // known are the contexts of the last builds, by their digests.

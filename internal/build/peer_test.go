@@ -83,6 +83,10 @@ func (f *folder) Secret(_ context.Context, id string) ([]byte, error) {
 	return nil, fault.NotFound("no secret %s", id)
 }
 
+func (f *folder) Output(context.Context) (io.WriteCloser, error) {
+	return nil, fault.Unsupported("no output")
+}
+
 func (f *folder) SSH(context.Context, string) (net.Conn, error) {
 	return nil, fault.NotFound("no agent")
 }

@@ -117,6 +117,11 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 			layers = append(layers, r.Layer)
 		}
 	}
+	if all && len(f) == 0 {
+		if err := s.forgetAll(); err != nil {
+			return ids, won, err
+		}
+	}
 	if r, ok := s.contextRecord(); ok && match(r) {
 		if n := s.contents.Shrink(0); n > 0 {
 			ids, won = append(ids, r.ID), won+n

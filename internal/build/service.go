@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -50,15 +51,23 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 		return "", err
 	}
 	w.graph = g
+	if req.Check {
+		return "", s.checked(g, dockerfile, text, o)
+	}
 	o.Stream(notes(g))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	run := s.solve.Start(ctx, g, w, solve.Options{Build: id, NoCache: req.NoCache})
-	n := narrator{g: g, run: run, out: o}
+	run := s.solve.Start(ctx, g, w, solve.Options{Build: id, NoCache: req.NoCache, Fresh: fresh(g, req.NoCacheFilter)})
+	e := s.explainer(w, g, run, cmp.Or(req.Origin, strings.Join(append([]string{req.Remote, dockerfile}, req.Tags...), " "))+" "+req.Target+" "+req.Platform)
+	n := narrator{g: g, run: run, out: o, explain: req.Explain, why: e}
 	n.tell(ctx)
 	if step, err := run.Wait(); err != nil {
 		n.failed(step)
-		return "", err
+		return "", g.Located(err, step)
+	}
+	e.save()
+	if req.Files {
+		return "", s.sendFiles(ctx, g, run, &req)
 	}
 	img, err := s.export(ctx, g, run, &req, id, names)
 	if err != nil {

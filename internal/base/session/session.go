@@ -38,15 +38,17 @@ type Begin struct {
 	Dockerfile *File              `json:",omitempty"` // nil: it is in the context, under the query's name
 	Secrets    []string           `json:",omitempty"` // ids that the client has
 	SSH        []string           `json:",omitempty"` // ids of agents that the client reaches
+	Ignore     []string           `json:",omitempty"` // patterns that were applied to the context
+	Origin     string             `json:",omitempty"` // where the Dockerfile is: builds of one origin are compared
 	Options    Options
 }
 
 // Options are what POST /build has no words for.
 type Options struct {
-	Explain       bool     `json:",omitempty"`
-	NoCacheFilter []string `json:",omitempty"` // stages
-	Epoch         string   `json:",omitempty"` // SOURCE_DATE_EPOCH
-	Output        string   `json:",omitempty"` // "", or what the client wants to be sent: "tar", "oci", "docker"
+	Explain       bool     `json:",omitempty"` // tell why steps ran
+	NoCacheFilter []string `json:",omitempty"` // stages in which nothing is taken from the cache
+	Allow         []string `json:",omitempty"` // entitlements
+	Files         bool     `json:",omitempty"` // send the files of the result as a tar (Output), make no image
 	Check         bool     `json:",omitempty"` // only lint
 }
 
@@ -76,7 +78,7 @@ const (
 	Files   = "files"   // the engine sends Count digests of 32 bytes; the client answers each with 8 bytes of length and the content
 	Secret  = "secret"  // the bytes of the secret, to the stream's end
 	SSH     = "ssh"     // a connection to the agent, in both directions
-	Output  = "output"  // the engine sends the result, to the stream's end; the client answers with a Have again
+	Output  = "output"  // the engine sends a tar, to the stream's end
 )
 
 // Have answers a Want.

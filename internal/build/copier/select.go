@@ -227,11 +227,18 @@ func (m *summing) content(e *source.Entry) ([]byte, error) {
 
 // Files calls f for every regular file that would be copied.
 func (s *Selection) Files(f func(*source.Entry)) error {
-	var down func(e *source.Entry, rel string) error
-	down = func(e *source.Entry, rel string) error {
+	return s.All(func(e *source.Entry) {
 		if e.Mode.IsRegular() {
 			f(e)
 		}
+	})
+}
+
+// All calls f for everything that would be copied.
+func (s *Selection) All(f func(*source.Entry)) error {
+	var down func(e *source.Entry, rel string) error
+	down = func(e *source.Entry, rel string) error {
+		f(e)
 		if !e.IsDir() {
 			return nil
 		}

@@ -28,6 +28,7 @@ type builder struct {
 	epoch   int64           // SOURCE_DATE_EPOCH, 0 without
 	used    map[string]bool // build args that an ARG asked for
 	graph   *Graph
+	lines   [2]int            // of the instruction at hand
 	made    map[int]*stage    // by index in the file
 	bases   map[[2]string]int // steps of images that COPY --from names
 }
@@ -89,7 +90,7 @@ func (f *File) Graph(o Options, resolve Resolver) (*Graph, error) {
 // start evaluates what comes before the first FROM.
 func (f *File) start(o Options, resolve Resolver) (*builder, error) {
 	b := &builder{file: f, opt: o, resolve: resolve, lex: shell.NewLex(f.escape), used: map[string]bool{},
-		graph: &Graph{}, made: map[int]*stage{}, bases: map[[2]string]int{}}
+		graph: &Graph{file: f}, made: map[int]*stage{}, bases: map[[2]string]int{}}
 	if v := o.Args[sourceDate]; v != nil && *v != "" {
 		n, err := strconv.ParseInt(*v, 10, 64)
 		if err != nil || n < 0 {
@@ -199,12 +200,16 @@ func (b *builder) stage(i int) (*stage, error) {
 	if s := b.made[i]; s != nil {
 		return s, nil
 	}
+	defer func(l [2]int) { b.lines = l }(b.lines)
 	src := &b.file.stages[i]
 	name, platform, err := b.base(src)
 	if err != nil {
 		return nil, b.file.fail(err, src.Location)
 	}
 	b.file.checkOnce(src)
+	if len(src.Location) > 0 {
+		b.lines = [2]int{src.Location[0].Start.Line, src.Location[len(src.Location)-1].End.Line}
+	}
 	s := &stage{epoch: noEpoch, Stage: Stage{Name: src.Name, Index: i}, step: None}
 	c, named := b.opt.Contexts[strings.ToLower(name)]
 	if j, ok := b.file.stage(name, i); ok && !number(name) && !named {
@@ -261,6 +266,9 @@ func (b *builder) stage(i int) (*stage, error) {
 		}
 	}
 	for _, c := range commands {
+		if at := c.Location(); len(at) > 0 {
+			b.lines = [2]int{at[0].Start.Line, at[len(at)-1].End.Line}
+		}
 		if err := b.line(s, c, i); err != nil {
 			return nil, b.file.fail(err, c.Location())
 		}
@@ -291,6 +299,7 @@ func (b *builder) image(name string) string {
 }
 
 func (b *builder) add(s Step) int {
+	s.Lines = b.lines
 	b.graph.Steps = append(b.graph.Steps, s)
 	return len(b.graph.Steps) - 1
 }

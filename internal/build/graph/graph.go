@@ -14,6 +14,7 @@
 package graph
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -35,10 +36,29 @@ type Graph struct {
 	Target     int     // index into Stages
 	UnusedArgs []string
 	Warnings   []Warning
+	file       *File
 }
+
+// Located adds to an error of a step where it is in the Dockerfile.
+func (g *Graph) Located(err error, step int) error {
+	if step == None || g.Steps[step].Lines[0] == 0 {
+		return err
+	}
+	l := g.Steps[step].Lines
+	return &located{err, fmt.Sprintf("%s:%d\n%s", g.file.name, l[0], strings.TrimSuffix(Excerpt(g.file.lines, l[0], l[1]), "\n"))}
+}
+
+type located struct {
+	err error
+	at  string
+}
+
+func (l *located) Error() string { return l.err.Error() + "\n" + l.at }
+func (l *located) Unwrap() error { return l.err }
 
 // Step is one vertex. Its result is a list of layers: the parent's and at most one more.
 type Step struct {
+	Lines  [2]int // of the instruction in the Dockerfile, first and last; 0: none
 	Epoch  int64  // Unix seconds: the time of what the step makes
 	Parent int    // index into Graph.Steps, or None
 	Inputs []int  // further steps whose files it reads; Source.Input counts in this list

@@ -76,7 +76,7 @@ func TestErrors(t *testing.T) {
 	tests := []struct{ name, file, target, want string }{
 		{"empty", "", "", "the Dockerfile (Dockerfile) cannot be empty"},
 		{"only comments", "# nothing\n", "", "file with no instructions"},
-		{"unknown instruction", "FROM scratch\n\nFOO bar\n", "", "dockerfile parse error on line 3: unknown instruction: FOO (did you mean FROM?)\nDockerfile:3\n   3 | >>> FOO bar"},
+		{"unknown instruction", "FROM scratch\n\nFOO bar\n", "", "dockerfile parse error on line 3: unknown instruction: FOO (did you mean FROM?)\nDockerfile:3\n   1 |     FROM scratch\n   2 |\n   3 | >>> FOO bar"},
 		{"no FROM", "RUN true\n", "", "no build stage in current context"},
 		{"unknown flag", "FROM scratch\nCOPY --nope a b\n", "", "unknown flag: --nope"},
 		{"missing base", "FROM missing\n", "", "No such image: missing"},
@@ -100,7 +100,7 @@ func TestErrors(t *testing.T) {
 		{"port", "FROM scratch\nEXPOSE 99999\n", "", "invalid containerPort: 99999"},
 		{"signal", "FROM scratch\nSTOPSIGNAL SIGNOPE\n", "", "invalid signal: SIGNOPE"},
 		{"blank base", "ARG X\nFROM $X\n", "", "base name ($X) should not be blank"},
-		{"continuation shown whole", "FROM scratch\nEXPOSE \\\n  bad\n", "", "Dockerfile:2\n   2 | >>> EXPOSE \\\n   3 | >>>   bad"},
+		{"continuation shown whole", "FROM scratch\nEXPOSE \\\n  bad\n", "", "Dockerfile:2\n   1 |     FROM scratch\n   2 | >>> EXPOSE \\\n   3 | >>>   bad"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -82,9 +82,25 @@ func (f *File) fail(err error, at []parser.Range) error {
 		return fault.Invalid("%s: %w", f.name, err)
 	}
 	first, last := at[0].Start.Line, at[len(at)-1].End.Line
-	var text strings.Builder
-	for n := first; n <= max(first, last) && n >= 1 && n <= len(f.lines); n++ {
-		fmt.Fprintf(&text, "\n%4d | >>> %s", n, strings.TrimRight(f.lines[n-1], "\r"))
+	return fault.Invalid("%w\n%s:%d\n%s", err, f.name, first, strings.TrimSuffix(Excerpt(f.lines, first, max(first, last)), "\n"))
+}
+
+// around is how many lines are shown before and after those that an error is about.
+const around = 2
+
+// Excerpt shows some of the lines, marked, with those around them.
+func Excerpt(lines []string, first, last int) string {
+	var b strings.Builder
+	end := len(lines)
+	if end > 0 && lines[end-1] == "" {
+		end--
 	}
-	return fault.Invalid("%w\n%s:%d%s", err, f.name, first, text.String())
+	for n := max(1, first-around); n <= min(last+around, end); n++ {
+		mark := "   "
+		if n >= first && n <= last {
+			mark = ">>>"
+		}
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%4d | %s %s", n, mark, strings.TrimRight(lines[n-1], "\r")), " ") + "\n")
+	}
+	return b.String()
 }

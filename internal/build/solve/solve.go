@@ -77,8 +77,9 @@ func New(c *cache.Cache) *Solver {
 
 // Options of one build.
 type Options struct {
-	Build   string // names it, for pins
-	NoCache bool   // look nothing up; results are stored all the same
+	Build   string       // names it, for pins
+	NoCache bool         // look nothing up; results are stored all the same
+	Fresh   map[int]bool // steps for which the same holds
 }
 
 // Result of a task.
@@ -95,6 +96,8 @@ type Result struct {
 // Task is a step of one build.
 type Task struct {
 	Log    *Log
+	Work   Work          // as Result, valid after Done
+	Reads  string        // what Worker.Reads said
 	done   chan struct{} // closed when result and err are set
 	result Result
 	err    error
@@ -139,7 +142,9 @@ func (s *Solver) Start(ctx context.Context, g *graph.Graph, w Worker, o Options)
 		r.group.Go(func() {
 			defer close(t.done)
 			defer t.Log.Close()
-			if t.result, t.err = s.task(ctx, r, step, t.Log, w, o); t.err != nil {
+			o := o
+			o.NoCache = o.NoCache || o.Fresh[i]
+			if t.result, t.err = s.task(ctx, r, step, t, w, o); t.err != nil {
 				r.mu.Lock()
 				if r.err == nil || errors.Is(r.err, context.Canceled) && !errors.Is(t.err, context.Canceled) {
 					r.failed, r.err = i, t.err
@@ -169,7 +174,8 @@ func number(i int, step graph.Step) string {
 }
 
 // task waits for the inputs, then finds or makes the result.
-func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w Worker, o Options) (Result, error) {
+func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, me *Task, w Worker, o Options) (Result, error) {
+	log := me.Log
 	if base, ok := step.Op.(graph.Base); ok {
 		return Result{Layers: base.Layers}, nil
 	}
@@ -212,6 +218,7 @@ func (s *Solver) task(ctx context.Context, r *Run, step graph.Step, log *Log, w 
 	if err != nil {
 		return Result{}, err
 	}
+	me.Work, me.Reads = work, reads
 	key, err := Key(work, reads)
 	if err != nil {
 		return Result{}, err

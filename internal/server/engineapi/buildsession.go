@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/yamux"
@@ -65,9 +67,9 @@ func (d buildDoor) session(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := &controlStream{c: control}
 	id, err := d.converse(ctx, req, begin, &peer{mux: mux}, out)
-	if err == nil && req.Quiet {
+	if err == nil && id != "" && req.Quiet {
 		out.Stream(id + "\n")
-	} else if err == nil {
+	} else if err == nil && id != "" {
 		out.send(message{Aux: buildtypes.Result{ID: id}})
 	}
 	out.end(err)
@@ -83,6 +85,15 @@ func (d buildDoor) converse(ctx context.Context, req build.Request, begin sessio
 	if !ok || begin.Dockerfile == nil {
 		return "", fault.Invalid("a build session needs a context and a Dockerfile")
 	}
+	req.Contexts = map[string]build.Context{}
+	for name, c := range begin.Contexts {
+		if name != "" {
+			req.Contexts[strings.ToLower(name)] = build.Context{Digest: c.Digest, Image: c.Image}
+		}
+	}
+	p.secrets, p.agents = begin.Secrets, begin.SSH
+	req.Ignore, req.Origin, req.Allow = begin.Ignore, begin.Origin, begin.Options.Allow
+	req.Explain, req.NoCacheFilter, req.Files, req.Check = begin.Options.Explain, begin.Options.NoCacheFilter, begin.Options.Files, begin.Options.Check
 	req.Digest, req.Dockerfile, req.Text = main.Digest, begin.Dockerfile.Name, begin.Dockerfile.Text
 	if req.Quiet {
 		out = &kept{}
@@ -180,7 +191,10 @@ func (s *controlStream) end(err error) {
 }
 
 // peer implements build.Peer.
-type peer struct{ mux *yamux.Session }
+type peer struct {
+	mux             *yamux.Session
+	secrets, agents []string // ids that the client has
+}
 
 // want opens a stream and reads the client's Have.
 func (p *peer) want(ctx context.Context, want session.Want, ask []byte) (*session.Conn, error) {
@@ -266,9 +280,19 @@ func (p *peer) Files(ctx context.Context, name string, sums []listing.Digest, go
 const maxSecret = 500 << 10
 
 func (p *peer) Secret(ctx context.Context, id string) ([]byte, error) {
+	if !slices.Contains(p.secrets, id) {
+		return nil, fault.NotFound("secret %s: not found", id)
+	}
 	return p.all(ctx, session.Want{Kind: session.Secret, ID: id}, maxSecret)
 }
 
 func (p *peer) SSH(ctx context.Context, id string) (net.Conn, error) {
+	if !slices.Contains(p.agents, id) {
+		return nil, fault.NotFound("no SSH key %q forwarded from the client", id)
+	}
 	return p.want(ctx, session.Want{Kind: session.SSH, ID: id}, nil)
+}
+
+func (p *peer) Output(ctx context.Context) (io.WriteCloser, error) {
+	return p.want(ctx, session.Want{Kind: session.Output}, nil)
 }
