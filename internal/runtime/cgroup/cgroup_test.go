@@ -101,6 +101,10 @@ func FuzzMountinfo(f *testing.F) {
 
 func TestLimits(t *testing.T) {
 	g := group(t)
+	if g.host.V2 {
+		testLimitsV2(t, g)
+		return
+	}
 	must(t, g.Create(&specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(128 << 20)), Reservation: ptr(int64(32 << 20)), Swappiness: ptr(uint64(10)), DisableOOMKiller: ptr(true)},
 		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Cpus: "0", Mems: "0"},
@@ -111,9 +115,6 @@ func TestLimits(t *testing.T) {
 		if got := readString(filepath.Join(g.dir(controller), file)); got != value {
 			t.Errorf("%s is %q, want %q", file, got, value)
 		}
-	}
-	if g.host.V2 {
-		t.Skip("the rest reads v1 files; see TestV2Files")
 	}
 	want("memory", "memory.limit_in_bytes", "67108864")
 	want("memory", "memory.memsw.limit_in_bytes", "134217728")
@@ -245,15 +246,76 @@ for d in "null 1 3" "full 1 7" "kmsg 1 11" "mem 1 1" "fuse 10 229"; do set -- $d
 
 const tried = "null rw,full rw,kmsg r,mem ,fuse"
 
-func TestDevicesV1(t *testing.T) {
+// TestDevices is the machine's own way, and that a live group's rules are replaced, with groups below it too.
+func TestDevices(t *testing.T) {
 	g := group(t)
-	if g.host.V2 {
-		t.Skip("v2 machine")
-	}
 	must(t, g.Create(&specs.LinuxResources{Devices: deny}))
-	if got := try(t, []string{"echo $$ > " + g.dir("devices") + "/cgroup.procs"}); got != tried {
+	dir := g.dir("devices")
+	join := []string{"echo $$ > " + dir + "/cgroup.procs"}
+	if got := try(t, join); got != tried {
 		t.Errorf("got  %s\nwant %s", got, tried)
 	}
+	sleeper(t, g, "exec sleep 1000")
+	below, err := Open(g.Path() + "/below")
+	must(t, err)
+	if !g.host.V2 { // else the processes are in the way of nothing, but groups below see the program too
+		must(t, below.Create(nil))
+	}
+	allow := func(minor int64, access string) specs.LinuxDeviceCgroup {
+		return specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(minor), Access: access}
+	}
+	for _, c := range []struct {
+		rules []specs.LinuxDeviceCgroup
+		want  string
+	}{
+		{[]specs.LinuxDeviceCgroup{{Access: "rwm"}, allow(11, "rw")}, "null rw,full rw,kmsg rw,mem ,fuse"},
+		{[]specs.LinuxDeviceCgroup{{Access: "rwm"}, allow(11, "w")}, "null rw,full rw,kmsg w,mem ,fuse"},
+		{[]specs.LinuxDeviceCgroup{{Access: "rwm"}, allow(11, "r")}, "null rw,full rw,kmsg r,mem ,fuse"},
+	} {
+		must(t, g.Set(&specs.LinuxResources{Devices: c.rules}))
+		if got := try(t, join); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+		// What says nothing of devices leaves them.
+		must(t, g.Set(&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(500))}}))
+		if got := try(t, join); got != c.want {
+			t.Errorf("another limit was set: got  %s\nwant %s", got, c.want)
+		}
+	}
+	if !g.host.V2 {
+		must(t, below.Remove())
+	}
+	// To all and back, which begins anew under v1.
+	must(t, g.Set(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}))
+	if got := try(t, join); got != strings.ReplaceAll("null rw,full rw,kmsg rw,mem rw,fuse"+fuse(), "rw,mem rw", "rw,mem "+memMode()) {
+		t.Errorf("all: %s", got)
+	}
+	must(t, g.Set(&specs.LinuxResources{Devices: deny}))
+	if got := try(t, join); got != tried {
+		t.Errorf("back: got  %s\nwant %s", got, tried)
+	}
+	if g.Frozen() {
+		t.Error("the group stayed frozen")
+	}
+}
+
+// fuse and memMode are what this kernel lets root do with two devices when no group forbids it.
+func fuse() string {
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err == nil {
+		f.Close()
+		return " rw"
+	}
+	return ""
+}
+
+func memMode() (s string) {
+	for mode, letter := range []string{"r", "w"} {
+		if f, err := os.OpenFile("/dev/mem", mode, 0); err == nil { // O_RDONLY is 0, O_WRONLY 1
+			f.Close()
+			s += letter
+		}
+	}
+	return s
 }
 
 // The program for v2 decides alike. A hybrid machine's empty v2 tree is enough to run it.

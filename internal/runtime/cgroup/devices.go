@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -8,8 +9,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 )
@@ -81,8 +84,18 @@ func (g *Group) devicesV1(dir string, rules []specs.LinuxDeviceCgroup, fresh boo
 				defer g.Thaw()
 			}
 		}
-		if err := f.write(want.all, "a"); err != nil {
-			return err
+		// Groups below are in the way of that, and removed ones for a moment still.
+		for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+			err := f.write(want.all, "a")
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, unix.EINVAL) || time.Now().After(deadline) {
+				return err
+			}
+			if names, _ := g.Children(); len(names) > 0 {
+				return fault.Conflict("cannot change the devices of cgroup %s as a whole: it has the groups %v below it: %w", g.path, names, err)
+			}
 		}
 		for _, at := range want.sorted() {
 			if err := f.write(!want.all, at.rule(want.some[at])); err != nil {
