@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"github.com/distribution/reference"
 
@@ -113,10 +112,11 @@ func (n *narrator) failed(step int) {
 
 // done ends the story.
 func (n *narrator) done(img *image.Image, names []reference.NamedTagged) {
-	var b strings.Builder
-	fmt.Fprintf(&b, " ---> %s\nSuccessfully built %s\n", ids.Short(img.ID.String()), ids.Short(img.ID.String()))
+	// One message a line: docker-py takes the image from the message that begins with "Successfully built".
+	id := ids.Short(img.ID.String())
+	n.out.Stream(" ---> " + id + "\n")
+	n.out.Stream("Successfully built " + id + "\n")
 	for _, name := range names {
-		fmt.Fprintf(&b, "Successfully tagged %s\n", reference.FamiliarString(name))
+		n.out.Stream("Successfully tagged " + reference.FamiliarString(name) + "\n")
 	}
-	n.out.Stream(b.String())
 }
