@@ -34,6 +34,14 @@ type building struct {
 	memory, memorySwap, shm    string
 	quiet, rm, force, compress bool
 	progress                   string
+
+	// What POST /build has no words for; it needs an engine with sessions.
+	secrets, agents, contexts, outputs []string
+	call, metadata                     string
+	check, push, load                  bool
+	sessionOptions                     session.Options
+	to                                 destination
+	taken                              chan error // how the result's files arrived
 }
 
 // NewBuild is `tare build`.
@@ -74,8 +82,32 @@ func NewBuild(env *command.Env) *cobra.Command {
 	fs.BoolVar(&b.rm, "rm", true, "Remove intermediate containers after a successful build")
 	fs.BoolVar(&b.force, "force-rm", false, "Always remove intermediate containers")
 	fs.BoolVar(&b.compress, "compress", false, "Compress the build context using gzip")
-	fs.StringVar(&b.progress, "progress", "auto", "Set type of progress output (auto, plain, tty)")
+	fs.StringVar(&b.progress, "progress", "auto", "Set type of progress output (auto, plain, tty, rawjson)")
+	fs.StringArrayVar(&b.secrets, "secret", nil, `Secret to expose to the build ("id=mysecret[,src=/local/secret|,env=VARIABLE]")`)
+	fs.StringArrayVar(&b.agents, "ssh", nil, `SSH agent socket to expose to the build ("default|<id>[=<socket>]")`)
+	fs.StringArrayVar(&b.contexts, "build-context", nil, `Additional build contexts ("name=path", "name=docker-image://image")`)
+	fs.StringArrayVarP(&b.outputs, "output", "o", nil, `Output destination ("type=local,dest=path", "type=tar,dest=path", "type=docker|oci,dest=path", "type=registry")`)
+	fs.StringVar(&b.metadata, "metadata-file", "", "Write build result metadata to a file")
+	fs.StringVar(&b.call, "call", "build", `Set method for evaluating build ("build", "check")`)
+	fs.BoolVar(&b.check, "check", false, `Shorthand for "--call=check"`)
+	fs.BoolVar(&b.push, "push", false, `Shorthand for "--output=type=registry"`)
+	fs.BoolVar(&b.load, "load", false, "Keep the image in the engine, as without --output")
+	fs.BoolVar(&b.sessionOptions.Explain, "explain", false, "Tell for every step why it ran, or when it had run")
+	fs.StringArrayVar(&b.sessionOptions.NoCacheFilter, "no-cache-filter", nil, "Do not use cache for the stages")
+	fs.StringArrayVar(&b.sessionOptions.Allow, "allow", nil, `Allow extra privileged entitlement ("network.host", "security.insecure")`)
 	return cmd
+}
+
+// special tells which option, if any, needs a session.
+func (b *building) special() string {
+	for name, set := range map[string]bool{"--secret": len(b.secrets) > 0, "--ssh": len(b.agents) > 0, "--build-context": len(b.contexts) > 0,
+		"--explain": b.sessionOptions.Explain, "--check": b.sessionOptions.Check, "--no-cache-filter": len(b.sessionOptions.NoCacheFilter) > 0,
+		"--allow": len(b.sessionOptions.Allow) > 0, "--output": b.sessionOptions.Files} {
+		if set {
+			return name
+		}
+	}
+	return ""
 }
 
 func checkTag(s string) error {
@@ -104,6 +136,9 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 		return err
 	}
 	w := io.Writer(env.Stdout)
+	if b.to.dest == "-" {
+		w = env.Stderr
+	}
 	var log bytes.Buffer
 	if b.quiet {
 		w = &log
@@ -119,7 +154,14 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	defer messages.Close()
 	var id string
 	var terminal *output.Terminal
-	if !b.quiet && b.progress != "plain" {
+	if b.progress == "rawjson" {
+		messages = struct {
+			io.Reader
+			io.Closer
+		}{io.TeeReader(messages, env.Stderr), messages}
+		w = io.Discard
+	}
+	if !b.quiet && b.progress != "plain" && b.progress != "rawjson" && b.to.dest != "-" {
 		terminal = output.TerminalOf(env.Stdout)
 	}
 	err = output.Progress(messages, w, terminal, func(_ string, data json.RawMessage) {
@@ -130,6 +172,17 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 	})
 	if err != nil {
 		return failed(err)
+	}
+	if b.sessionOptions.Check {
+		return nil
+	}
+	if b.sessionOptions.Files {
+		select { // the engine is done; what it sent may still be on its way to the disk
+		case err := <-b.taken:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if id == "" {
 		lines := strings.Fields(log.String())
@@ -146,7 +199,16 @@ func (b *building) run(ctx context.Context, env *command.Env, source string) err
 			return fmt.Errorf("cannot write the image ID file: %w", err)
 		}
 	}
-	return nil
+	if b.metadata != "" {
+		data, err := json.MarshalIndent(map[string]any{"containerimage.config.digest": id, "containerimage.digest": id, "image.name": strings.Join(b.o.Tags, ",")}, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(b.metadata, append(data, '\n'), 0o666); err != nil {
+			return fmt.Errorf("cannot write the metadata file: %w", err)
+		}
+	}
+	return b.to.finish(ctx, env, id, b.o.Tags)
 }
 
 // sentContext says how long the context was when all of it was read.
@@ -170,10 +232,33 @@ func (s *sentContext) Read(p []byte) (int, error) {
 func (b *building) options(env *command.Env) error {
 	b.o.Version, b.o.Remove, b.o.ForceRemove, b.o.SuppressOutput = build.BuilderV1, b.rm, b.force, b.quiet
 	switch b.progress {
-	case "auto", "plain", "tty":
+	case "auto", "plain", "tty", "rawjson":
 	default:
-		return fmt.Errorf("invalid argument %q for \"--progress\" flag: must be auto, plain or tty", b.progress)
+		return fmt.Errorf("invalid argument %q for \"--progress\" flag: must be auto, plain, tty or rawjson", b.progress)
 	}
+	switch b.call {
+	case "", "build":
+	case "check":
+		b.check = true
+	default:
+		return fmt.Errorf("invalid argument %q for \"--call\" flag: must be build or check", b.call)
+	}
+	b.sessionOptions.Check = b.check
+	for _, a := range b.sessionOptions.Allow {
+		if a != "network.host" && a != "security.insecure" {
+			return fmt.Errorf("invalid entitlement %q: must be network.host or security.insecure", a)
+		}
+	}
+	var err error
+	if b.to, err = parseOutput(b.outputs); err != nil {
+		return err
+	}
+	b.to.push = b.to.push || b.push
+	b.sessionOptions.Files = b.to.kind == "local" || b.to.kind == "tar"
+	if b.to.name != "" {
+		b.o.Tags = append(b.o.Tags, strings.Split(b.to.name, ",")...)
+	}
+	b.taken = make(chan error, 1)
 	b.o.Isolation = container.Isolation(b.isolation)
 	b.o.BuildArgs = map[string]*string{}
 	for _, a := range b.args {
@@ -188,6 +273,9 @@ func (b *building) options(env *command.Env) error {
 				b.o.BuildArgs[k] = nil
 			}
 		}
+	}
+	if v, ok := os.LookupEnv("SOURCE_DATE_EPOCH"); ok && b.o.BuildArgs["SOURCE_DATE_EPOCH"] == nil {
+		b.o.BuildArgs["SOURCE_DATE_EPOCH"] = &v
 	}
 	b.o.Labels = map[string]string{}
 	for _, l := range b.labels {
@@ -221,7 +309,6 @@ func (b *building) options(env *command.Env) error {
 		}
 		b.o.Platforms = []ocispec.Platform{*p}
 	}
-	var err error
 	b.o.AuthConfigs, err = env.AllAuth()
 	return err
 }
@@ -248,11 +335,15 @@ func (b *building) begin(ctx context.Context, env *command.Env, from *origin, w 
 		if err != nil {
 			return nil, err
 		}
-		begin := session.Begin{Contexts: map[string]session.Context{"": {Digest: l.digest()}}}
+		begin := session.Begin{Contexts: map[string]session.Context{"": {Digest: l.digest()}}, Ignore: from.patterns, Options: b.sessionOptions,
+			Origin: absolute(from.dir) + " " + from.dockerfile}
 		if begin.Dockerfile, err = from.file(); err != nil {
 			return nil, err
 		}
-		t := &talk{contexts: map[string]*local{"": l}}
+		t := &talk{contexts: map[string]*local{"": l}, output: func(r io.Reader) { b.taken <- b.to.take(r, env) }}
+		if err := b.offer(ctx, t, &begin); err != nil {
+			return nil, err
+		}
 		t.begun = func() {
 			fmt.Fprintf(w, "Sending build context to Docker daemon  %s\n", units.HumanSize(float64(l.f.size())))
 		}
@@ -260,6 +351,9 @@ func (b *building) begin(ctx context.Context, env *command.Env, from *origin, w 
 			return messages, err
 		}
 		l.f.close()
+	}
+	if o := b.special(); o != "" {
+		return nil, fmt.Errorf("%s needs a folder as the build context, and an engine with build sessions", o)
 	}
 	body, err := from.tar(&b.o)
 	if err != nil {
@@ -274,6 +368,42 @@ func (b *building) begin(ctx context.Context, env *command.Env, from *origin, w 
 	}
 	res, err := c.ImageBuild(ctx, r, b.o)
 	return res.Body, err
+}
+
+// offer adds what the engine may ask for besides the context.
+func (b *building) offer(ctx context.Context, t *talk, begin *session.Begin) (err error) {
+	if t.secrets, err = parseSecrets(b.secrets); err != nil {
+		return err
+	}
+	if t.agents, err = parseAgents(b.agents); err != nil {
+		return err
+	}
+	named, err := parseContexts(b.contexts)
+	if err != nil {
+		return err
+	}
+	for _, c := range named {
+		if c.image != "" {
+			begin.Contexts[c.name] = session.Context{Image: c.image}
+			continue
+		}
+		patterns, err := ignorePatterns(c.dir, "", false)
+		if err != nil {
+			return err
+		}
+		l, err := lookAt(ctx, c.dir, patterns)
+		if err != nil {
+			return err
+		}
+		t.contexts[c.name], begin.Contexts[c.name] = l, session.Context{Digest: l.digest()}
+	}
+	for id := range t.secrets {
+		begin.Secrets = append(begin.Secrets, id)
+	}
+	for id := range t.agents {
+		begin.SSH = append(begin.SSH, id)
+	}
+	return nil
 }
 
 // file is the Dockerfile as a session's Begin tells it.

@@ -56,6 +56,8 @@ type talk struct {
 	contexts map[string]*local
 	begun    func() // called once the engine has taken the session
 	secrets  map[string]secret
+	agents   map[string]string // sockets
+	output   func(io.Reader)   // takes the result's files
 }
 
 // start opens a session and begins the build. The answer is the stream of messages, as POST /build's.
@@ -199,6 +201,21 @@ func (t *talk) answer(s *session.Conn) {
 		data, err := t.secret(want.ID)
 		if have(err) {
 			s.Write(data)
+		}
+	case session.SSH:
+		agent, err := net.Dial("unix", t.agents[want.ID])
+		if !have(err) {
+			return
+		}
+		defer agent.Close()
+		go func() {
+			io.Copy(agent, s)
+			agent.Close()
+		}()
+		io.Copy(s, agent)
+	case session.Output:
+		if have(nil) {
+			t.output(s)
 		}
 	default:
 		have(fmt.Errorf("this client has no %s to give", want.Kind))
