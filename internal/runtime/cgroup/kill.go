@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
@@ -24,7 +25,7 @@ func (g *Group) Kill() error {
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		pids, err := g.Pids()
 		if err != nil || len(pids) == 0 {
-			if !g.exists() {
+			if errdefs.IsNotFound(err) { // systemd removes what is empty, one hierarchy after the other
 				return nil
 			}
 			return err
