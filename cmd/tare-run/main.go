@@ -18,6 +18,10 @@ func main() {
 		os.Exit(runInit(os.Args[2:]))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
+		if err := launch.Shield(); err != nil {
+			os.Stderr.WriteString("tare-run supervise: cannot run from a file that is safe from containers: " + err.Error() + "\n")
+			os.Exit(1)
+		}
 		os.Exit(supervise.Main(os.Args[2:]))
 	}
 	os.Exit(oci.Main(os.Args, version))
