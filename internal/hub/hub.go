@@ -1,6 +1,7 @@
 // Package hub is the registry server: the OCI distribution API (distribution-spec
-// 1.1) over one folder. Nothing is acknowledged before it is on the disk, and the disk is all
-// there is: every answer comes from the files below, so a restart loses nothing.
+// 1.1) over one folder. The disk is all there is: every answer comes from the files below, so killing the process loses nothing that
+// was acknowledged. A manifest is acknowledged when it and all its blobs are on the disk (settling.go), so
+// a power cut loses no image either.
 //
 //	blob        content by digest, stored once for all repositories
 //	link        an empty file that makes a blob part of a repository; without it the blob is not readable there
@@ -13,6 +14,7 @@
 // On disk, below the root (which is an OCI image layout for blobs):
 //
 //	oci-layout, index.json, blobs/sha256/…, ingest/
+//	unsettled/                                 marks of blobs that may not have reached the disk
 //	uploads/<id>                               the bytes so far; the first line of <id>.repository is its owner
 //	repositories/<name>/_blobs/<alg>/<hex>     links
 //	repositories/<name>/_manifests/<alg>/<hex> a manifest's record (JSON); its time is that of the last pull, within an hour
@@ -66,6 +68,7 @@ type Hub struct {
 	gate     *limit.Gate // of bodies
 	caches   []*cache
 	pins     *pins
+	settling *settling
 
 	collecting sync.Mutex // guards orphansAt; one run at a time
 	orphansAt  time.Time
@@ -135,6 +138,9 @@ func (h *Hub) open() (err error) {
 	if err := h.sweep(h.config.GC.Uploads.Std()); err != nil {
 		return err
 	}
+	if err := h.openSettling(); err != nil {
+		return err
+	}
 	if err := h.load(); err != nil {
 		return err
 	}
@@ -155,6 +161,34 @@ func (h *Hub) open() (err error) {
 	return nil
 }
 
+// openSettling verifies the blobs that a power cut may have torn, before anybody may read them.
+func (h *Hub) openSettling() error {
+	s, suspects, err := openSettling(filepath.Join(h.root, "unsettled"))
+	if err != nil {
+		return err
+	}
+	h.settling = s
+	for _, d := range suspects {
+		if f, err := h.blobs.Reader(d); err == nil {
+			got, err := d.Algorithm().FromReader(f)
+			f.Close()
+			if err != nil {
+				return err
+			}
+			if got != d {
+				h.log.Warn("a power cut tore a blob; it is removed and has to be pushed again", "blob", d)
+				if err := h.blobs.Remove(d); err != nil {
+					return err
+				}
+			}
+		}
+		if err := s.marks.Clear(flat(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Reopen starts a new audit log where the old one was moved away.
 func (h *Hub) Reopen() error { return h.audit.Reopen() }
 
@@ -164,6 +198,9 @@ func (h *Hub) Close() error {
 		h.stop()
 	}
 	h.tasks.Wait()
+	if h.settling != nil {
+		h.settling.close()
+	}
 	h.hooks.Close()
 	if h.blobs != nil {
 		h.blobs.Close()

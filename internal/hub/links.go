@@ -52,6 +52,11 @@ func (s *shelf) referrersDir(name string, subject digest.Digest) string {
 // flat is a digest as one file name.
 func flat(d digest.Digest) string { return d.Algorithm().String() + "-" + d.Encoded() }
 
+// unflat is the reverse of flat.
+func unflat(name string) (digest.Digest, error) {
+	return parseDigest(strings.Replace(name, "-", ":", 1))
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
@@ -133,7 +138,7 @@ func (s *shelf) unlink(path string) error {
 	return files.SyncDir(filepath.Dir(path))
 }
 
-// linkBlob makes a stored blob part of a repository. links is held.
+// linkBlob makes a stored blob part of a repository; syncLinks brings that to the disk. links is held.
 func (s *shelf) linkBlob(name string, d digest.Digest) error {
 	path := s.blobLink(name, d)
 	if exists(path) {
@@ -147,10 +152,23 @@ func (s *shelf) linkBlob(name string, d digest.Digest) error {
 		return err
 	}
 	f.Close()
-	if err := files.SyncDir(filepath.Dir(path)); err != nil {
-		return err
-	}
 	s.index.add(d, name, false)
+	return nil
+}
+
+// syncLinks returns when the links of a repository are on the disk.
+func (s *shelf) syncLinks(name string, blobs []digest.Digest) error {
+	synced := map[string]bool{}
+	for _, d := range blobs {
+		dir := filepath.Dir(s.blobLink(name, d))
+		if synced[dir] || !exists(dir) {
+			continue
+		}
+		synced[dir] = true
+		if err := files.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

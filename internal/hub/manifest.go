@@ -172,7 +172,7 @@ func (s *shelf) pulled(name string, d digest.Digest) {
 	os.Chtimes(path, now, now)
 }
 
-// putManifest stores a manifest whose parts are all here. It answers when everything is on the disk; the tag
+// putManifest stores a manifest whose parts are all here. It answers when everything is on the disk, the blobs included; the tag
 // is set last.
 func (c *call) putManifest() error {
 	if k := c.cacheOf(c.name); k != nil {
@@ -215,6 +215,13 @@ func (c *call) putManifest() error {
 	if err := c.complete(c.name, m); err != nil {
 		return err
 	}
+	blobs := m.blobs()
+	if err := c.settling.wait(blobs); err != nil {
+		return err
+	}
+	if err := c.syncLinks(c.name, blobs); err != nil {
+		return err
+	}
 	if err := c.storeManifest(c.name, d, m, data); err != nil {
 		return err
 	}
@@ -223,7 +230,7 @@ func (c *call) putManifest() error {
 			return err
 		}
 	}
-	c.pins.settle(c.name, m.blobs(), c.client())
+	c.pins.settle(c.name, blobs, c.client())
 	if m.Subject != nil {
 		c.w.Header().Set("OCI-Subject", m.Subject.Digest.String())
 	}

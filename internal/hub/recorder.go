@@ -30,13 +30,22 @@ func (r *recorder) WriteHeader(status int) {
 }
 
 func (r *recorder) Write(p []byte) (int, error) {
+	r.begin()
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
 	return n, err
 }
 
+// begin notes the status of an answer that says none.
+func (r *recorder) begin() {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+}
+
 // ReadFrom lets the server use sendfile.
 func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
+	r.begin()
 	n, err := io.Copy(r.ResponseWriter, src)
 	r.bytes += n
 	return n, err

@@ -298,7 +298,8 @@ func (h *hasher) wait() {
 	}
 }
 
-// commit verifies an upload and makes it a blob of its repository; it returns when both are on the disk. What does not fit its digest goes. u is locked.
+// commit verifies an upload and makes it a blob of its repository. Killing the process loses nothing of it from then on; it is on the
+// disk when settled has returned. What does not fit its digest goes. u is locked.
 func (h *Hub) commit(u *upload, want digest.Digest) error {
 	got := digest.NewDigest(digest.SHA256, u.hash)
 	if want.Algorithm() != got.Algorithm() {
@@ -316,25 +317,10 @@ func (h *Hub) commit(u *upload, want digest.Digest) error {
 		h.forget(u)
 		return refuse(http.StatusBadRequest, "DIGEST_INVALID", "the content has digest %s, not %s", got, want)
 	}
-	path := h.blobs.Path(want)
-	if !exists(path) {
-		f, err := os.Open(u.path)
-		if err != nil {
-			return err
-		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return err
-		}
-	}
 	h.links.RLock()
 	defer h.links.RUnlock()
-	if !exists(path) {
-		if err := os.Rename(u.path, path); err != nil {
-			return err
-		}
-		if err := files.SyncDir(filepath.Dir(path)); err != nil {
+	if path := h.blobs.Path(want); !exists(path) {
+		if err := h.settling.begin(want, u.path, func() error { return os.Rename(u.path, path) }); err != nil {
 			return err
 		}
 	}
