@@ -114,6 +114,9 @@ func (p parts) contents(d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := Dense(data); err != nil {
+		return nil, fault.Invalid("manifest %s: %w", d.Digest, err)
+	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fault.Invalid("cannot read manifest %s: %w", d.Digest, err)
 	}

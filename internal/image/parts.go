@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,6 +64,9 @@ func (p parts) resolve(target ocispec.Descriptor, chosen digest.Digest) (*root, 
 	if err := p.readJSON(m.Config.Digest, r.config); err != nil {
 		return nil, err
 	}
+	if len(r.layers) > MaxLayers {
+		return nil, fault.Invalid("manifest %s has %d layers, more than %d", manifest.Digest, len(r.layers), MaxLayers)
+	}
 	if len(r.config.RootFS.DiffIDs) != len(r.layers) {
 		return nil, fault.Invalid("manifest %s has %d layers, its config %d", manifest.Digest, len(r.layers), len(r.config.RootFS.DiffIDs))
 	}
@@ -79,8 +83,25 @@ func (p parts) readJSON(d digest.Digest, v any) error {
 	if err != nil {
 		return err
 	}
+	if err := Dense(data); err != nil {
+		return fault.Invalid("blob %s: %w", d, err)
+	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return fault.Invalid("cannot read blob %s: %w", d, err)
+	}
+	return nil
+}
+
+// maxObjects is how many objects a manifest, index or config may have: "{}," is three bytes to send, and hundreds to keep.
+const maxObjects = 50_000
+
+// MaxLayers is how many layers an image may have: the kernel's overlay takes no more (fs/overlayfs/params.h).
+const MaxLayers = 500
+
+// Dense refuses JSON that would take many times its size of memory.
+func Dense(data []byte) error {
+	if n := bytes.Count(data, []byte("{")); n > maxObjects {
+		return fault.Invalid("it has more than %d objects", maxObjects)
 	}
 	return nil
 }

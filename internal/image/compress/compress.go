@@ -121,11 +121,13 @@ func open(ctx context.Context, form Form, r io.Reader) (io.ReadCloser, error) {
 // source remembers whether an error came from below the decompressor.
 type source struct {
 	r   io.Reader
+	in  int64 // bytes read
 	err error
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
+	s.in += int64(n)
 	if err != nil && err != io.EOF {
 		s.err = err
 	}
@@ -143,10 +145,20 @@ type reader struct {
 	io.ReadCloser
 	src  *source
 	form Form
+	out  int64
 }
+
+// A bomb is little that becomes very much. Files of zeros compress to a thousandth, so some are let through.
+var (
+	bombSize  int64 = 4 << 30 // bytes that may come out whatever went in
+	bombRatio int64 = 200     // more than that, only if this times as much came out as went in, or less
+)
 
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
+	if r.out += int64(n); r.out > bombSize && r.form != None && r.out/bombRatio > r.src.in {
+		return n, fault.Invalid("%s data expands to more than %d times its size (%d bytes so far): this is no honest layer", r.form, bombRatio, r.out)
+	}
 	if err != nil && err != io.EOF && r.form != None {
 		err = r.src.cause(r.form, err)
 	}

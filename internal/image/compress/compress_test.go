@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -134,4 +135,112 @@ func TestMediaTypes(t *testing.T) {
 	if _, err := FormOf("application/vnd.oci.image.layer.v1.tar+lzma"); !errdefs.IsInvalidArgument(err) {
 		t.Error(err)
 	}
+}
+
+// zeros is a stream of n zeros.
+type zeros int64
+
+func (z *zeros) Read(p []byte) (int, error) {
+	if *z == 0 {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), int64(*z))
+	clear(p[:n])
+	*z -= zeros(n)
+	return int(n), nil
+}
+
+// TestBombs: little that becomes very much is refused when that shows; what is only well compressed is not.
+func TestBombs(t *testing.T) {
+	size := bombSize
+	t.Cleanup(func() { bombSize = size })
+	bombSize = 64 << 20
+	for _, form := range []Form{Gzip, Zstd} {
+		for n, bad := range map[int64]bool{60 << 20: false, 256 << 20: true} {
+			var b bytes.Buffer
+			w, err := WriterOf(form, &b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if form == Gzip {
+				w, _ = gzip.NewWriterLevel(&b, gzip.BestCompression)
+			}
+			z := zeros(n)
+			io.Copy(w, &z)
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r, _, err := Reader(t.Context(), &b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.Copy(io.Discard, r)
+			r.Close()
+			if bad != (err != nil) || bad && (!errdefs.IsInvalidArgument(err) || got > bombSize+1<<20) || !bad && got != n {
+				t.Errorf("%s of %d: %d bytes, %v", form, n, got, err)
+			}
+		}
+	}
+	// A window larger than memory should be.
+	huge := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00}
+	if r, _, err := Reader(t.Context(), bytes.NewReader(huge)); err == nil {
+		if _, err = io.Copy(io.Discard, r); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("a large window: %v", err)
+		}
+	}
+}
+
+// TestFramesAreTheSame whatever the pieces they are written in.
+func TestFramesAreTheSame(t *testing.T) {
+	data := make([]byte, 9<<20)
+	for i := range data {
+		data[i] = byte(i * i >> 8)
+	}
+	var results [][]byte
+	for _, step := range []int{len(data), 1 << 20, 77777} {
+		var b bytes.Buffer
+		w, err := WriterOf(Zstd, &b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rest := data; len(rest) > 0; rest = rest[min(step, len(rest)):] {
+			w.Write(rest[:min(step, len(rest))])
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		results = append(results, b.Bytes())
+		r, _, err := Reader(t.Context(), &b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := io.ReadAll(r); err != nil || !bytes.Equal(back, data) {
+			t.Errorf("%d bytes, %v", len(back), err)
+		}
+	}
+	if !bytes.Equal(results[0], results[1]) || !bytes.Equal(results[0], results[2]) {
+		t.Error("other pieces, other bytes")
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	for _, form := range []Form{Gzip, Zstd} {
+		var b bytes.Buffer
+		w, _ := WriterOf(form, &b)
+		io.WriteString(w, "hello hello hello")
+		w.Close()
+		f.Add(b.Bytes())
+	}
+	f.Add([]byte("BZh91AY&SY"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if Detect(data) == Xz {
+			return // a program of its own
+		}
+		r, _, err := Reader(t.Context(), bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		defer r.Close()
+		io.Copy(io.Discard, io.LimitReader(r, 16<<20))
+	})
 }

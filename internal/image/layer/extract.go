@@ -37,8 +37,12 @@ type Extracted struct {
 	Implied []string // folders the tar has no entry for, made 0755 0:0; "" is the root (Layer only)
 }
 
-// maxSparse bounds what a sparse file may claim as its size (1 TiB): its holes cost no bytes of tar.
-const maxSparse = 1 << 40
+// What a stranger's tar may ask of us. An honest one stays far below.
+var (
+	maxEntries int64 = 4 << 20  // entries: inodes, and time
+	maxSparse  int64 = 16 << 30 // bytes of all sparse files, whose holes cost no bytes of tar, but time
+	maxFolders       = 64 << 20 // bytes of the names and extended attributes of folders, which are kept to the end
+)
 
 // Extract unpacks a tar into the folder dir below root (dir is resolved inside root; "" is root itself, it has to exist).
 // Names are taken relative to dir. No entry can leave root, whatever names and symlinks the tar or
@@ -88,7 +92,7 @@ type extraction struct {
 	made        int           // buffers that exist
 	parseFailed bool          // set before ops is closed
 
-	entries, bytes int64
+	entries, bytes, sparse int64
 }
 
 const (
@@ -167,7 +171,9 @@ func (x *extraction) parse(r io.Reader) error {
 }
 
 func (x *extraction) entry(tr *tar.Reader, src *sourceError, h *tar.Header, name string) error {
-	x.entries++
+	if x.entries++; x.entries > maxEntries {
+		return fault.Invalid("the tar has more than %d entries", maxEntries)
+	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 	case tar.TypeDir, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
@@ -175,8 +181,11 @@ func (x *extraction) entry(tr *tar.Reader, src *sourceError, h *tar.Header, name
 	default:
 		return fault.Invalid("tar entry %q has unknown type %q", h.Name, h.Typeflag)
 	}
-	if isSparse(h) && h.Size > maxSparse {
-		return fault.Invalid("tar entry %q: sparse file of %d bytes is too large", h.Name, h.Size)
+	if isSparse(h) {
+		if h.Size > maxSparse || x.sparse+h.Size > maxSparse {
+			return fault.Invalid("tar entry %q: sparse files of more than %d bytes are too large", h.Name, maxSparse)
+		}
+		x.sparse += h.Size
 	}
 	x.bytes += h.Size
 	o := op{header: h, name: name}

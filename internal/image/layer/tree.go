@@ -24,6 +24,7 @@ type tree struct {
 	layer   bool                // a layer in the making: folders take the place of whiteouts, a symlink that climbs above the root is an error
 	open    map[string]*folder  // by the path that was asked for
 	implied map[string]struct{} // folders made on the way, by real path
+	named   int                 // bytes of all paths that were ever in implied
 }
 
 // folder is an open folder of a tree.
@@ -125,6 +126,9 @@ func (t *tree) child(parent *folder, name string, create bool, links *int) (*fol
 			return nil, err
 		}
 		t.implied[real] = struct{}{}
+		if t.named += len(real) + 64; t.named > maxFolders {
+			return nil, fault.Invalid("the tar implies too many folders: their names take more than %d bytes", maxFolders)
+		}
 	case errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP):
 		var st unix.Stat_t
 		if err := unix.Fstatat(parent.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

@@ -31,6 +31,7 @@ type writer struct {
 	file   *file // being filled
 	late   map[string]*late
 	order  []string // keys of late in order of arrival
+	kept   int      // bytes that late holds, as maxFolders counts them
 	rooted bool     // the root had an entry
 }
 
@@ -150,8 +151,7 @@ func (w *writer) rootEntry(h *tar.Header) error {
 	if err := w.own(w.tree.root.fd, h); err != nil {
 		return err
 	}
-	w.postpone("", h)
-	return nil
+	return w.postpone("", h)
 }
 
 func (w *writer) whiteout(parent *folder, base string) error {
@@ -231,8 +231,7 @@ func (w *writer) makeDir(parent *folder, base, full string, h *tar.Header) error
 		return err
 	}
 	delete(w.tree.implied, f.real)
-	w.postpone(f.real, h)
-	return nil
+	return w.postpone(f.real, h)
 }
 
 // own sets owner, then mode: chown(2) clears the setuid bits.
@@ -251,11 +250,28 @@ func (w *writer) owner(h *tar.Header) (uid, gid int) {
 	return h.Uid, h.Gid
 }
 
-func (w *writer) postpone(real string, h *tar.Header) {
-	if _, ok := w.late[real]; !ok {
+func (w *writer) postpone(real string, h *tar.Header) error {
+	l := &late{times: times(h), xattrs: xattrs(h)}
+	w.kept += l.size()
+	if old, ok := w.late[real]; ok {
+		w.kept -= old.size()
+	} else {
 		w.order = append(w.order, real)
+		w.kept += len(real)
 	}
-	w.late[real] = &late{times: times(h), xattrs: xattrs(h)}
+	w.late[real] = l
+	if w.kept+w.tree.named > maxFolders {
+		return fault.Invalid("the tar has too many folders: their names and attributes take more than %d bytes", maxFolders)
+	}
+	return nil
+}
+
+func (l *late) size() int {
+	n := 64
+	for k, v := range l.xattrs {
+		n += len(k) + len(v)
+	}
+	return n
 }
 
 func (w *writer) makeFile(parent *folder, base string, o op) error {

@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"tare/internal/base/fault"
+	"tare/internal/image"
 	"tare/internal/image/compress"
 	"tare/internal/image/registry"
 )
@@ -30,6 +31,9 @@ func isIndex(mediaType string) bool {
 // parse decodes what the registry or the store calls d.
 func parse(data []byte, d ocispec.Descriptor) (*document, error) {
 	var doc document
+	if err := image.Dense(data); err != nil {
+		return nil, fault.Invalid("manifest %s: %w", d.Digest, err)
+	}
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fault.Invalid("cannot read manifest %s: %w", d.Digest, err)
 	}
@@ -57,6 +61,9 @@ func parse(data []byte, d ocispec.Descriptor) (*document, error) {
 	if doc.Config.Size > maxConfig {
 		return nil, fault.Invalid("config %s has %d bytes, more than %d", doc.Config.Digest, doc.Config.Size, maxConfig)
 	}
+	if len(doc.Layers) > image.MaxLayers {
+		return nil, fault.Invalid("manifest %s has %d layers, more than %d", d.Digest, len(doc.Layers), image.MaxLayers)
+	}
 	for _, l := range doc.Layers {
 		if err := sound(l); err != nil {
 			return nil, err
@@ -74,6 +81,9 @@ func parse(data []byte, d ocispec.Descriptor) (*document, error) {
 // parseAny decodes a manifest of any kind, such as an attestation, to push it as it is.
 func parseAny(data []byte, d ocispec.Descriptor) (*document, error) {
 	var doc document
+	if err := image.Dense(data); err != nil {
+		return nil, fault.Invalid("manifest %s: %w", d.Digest, err)
+	}
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fault.Invalid("cannot read manifest %s: %w", d.Digest, err)
 	}
