@@ -113,6 +113,15 @@ func eventMediaType(accept []string) string {
 	return types.MediaTypeJSON
 }
 
+// message121 is an event that also bears its names of API 1.21. Docker leaves them out from 1.52 on, but clients that take
+// the newest version there is, like docker-compose 1.29, read them.
+type message121 struct {
+	Status string `json:"status,omitempty"`
+	ID     string `json:"id,omitempty"`
+	From   string `json:"from,omitempty"`
+	events.Message
+}
+
 type eventWriter struct {
 	w        *flushed
 	until    time.Time
@@ -134,11 +143,18 @@ func (o eventWriter) send(e event.Event) error {
 	}
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	err := enc.Encode(events.Message{
+	m := message121{Message: events.Message{
 		Type: events.Type(e.Type), Action: events.Action(e.Action), Scope: "local",
 		Actor: events.Actor{ID: e.ID, Attributes: attrs},
 		Time:  e.Time.Unix(), TimeNano: e.Time.UnixNano(),
-	})
+	}}
+	if e.Type == "container" || e.Type == "image" {
+		m.Status, m.ID = e.Action, e.ID
+		if e.Type == "container" {
+			m.From = attrs["image"]
+		}
+	}
+	err := enc.Encode(m)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ var adapters = []adapter{
 
 	{route: "GET /containers/{id}/json", below: "1.52", answer: onObject(inspectNetworkSettings)},
 	{route: "GET /images/{name...}/json", below: "1.52", answer: onObject(imageNulls)},
-	{route: "GET /events", below: "1.52", line: onLine(eventLegacy)},
 	{route: "GET /info", below: "1.52", answer: onObject(infoKernelMemoryTCP)},
 	{route: "GET /system/df", below: "1.52", answer: onObject(usageOnlyLegacy)},
 	{route: "POST /containers/create", below: "1.52", request: createMacAddress},

@@ -1,7 +1,7 @@
 // Package compat lets clients of older API versions speak to handlers of the newest.
 //
-//	adapter   what one operation needs below one version: a change of the request,
-//	          of the answer's JSON, or of each line of a JSON stream
+//	adapter   what one operation needs below one version: a change of the request
+//	          or of the answer's JSON
 //	object    a JSON object that keeps the order of its members, so that what a
 //	          client prints looks as before
 //
@@ -22,7 +22,6 @@ type adapter struct {
 	below   string
 	request func(*http.Request) error
 	answer  func(body []byte) ([]byte, error) // of status 2xx
-	line    func(line []byte) ([]byte, error)
 }
 
 // Less compares versions such as "1.9" and "1.24".
@@ -53,7 +52,7 @@ func Wrap(w http.ResponseWriter, r *http.Request, route, version string, handle 
 	if len(use) == 0 {
 		return handle(w, r)
 	}
-	var answers, lines []func([]byte) ([]byte, error)
+	var answers []func([]byte) ([]byte, error)
 	for i := len(use) - 1; i >= 0; i-- { // the table goes from new to old
 		if use[i].request != nil {
 			if err := use[i].request(r); err != nil {
@@ -65,21 +64,15 @@ func Wrap(w http.ResponseWriter, r *http.Request, route, version string, handle 
 		if a.answer != nil {
 			answers = append(answers, a.answer)
 		}
-		if a.line != nil {
-			lines = append(lines, a.line)
-		}
 	}
-	switch {
-	case len(answers) > 0:
-		b := &buffered{ResponseWriter: w}
-		if err := handle(b, r); err != nil {
-			return err
-		}
-		return b.finish(answers)
-	case len(lines) > 0:
-		return handle(&lined{ResponseWriter: w, change: lines}, r)
+	if len(answers) == 0 {
+		return handle(w, r)
 	}
-	return handle(w, r)
+	b := &buffered{ResponseWriter: w}
+	if err := handle(b, r); err != nil {
+		return err
+	}
+	return b.finish(answers)
 }
 
 // buffered keeps an answer back until it is whole.
@@ -109,35 +102,4 @@ func (b *buffered) finish(change []func([]byte) ([]byte, error)) error {
 	b.ResponseWriter.WriteHeader(b.status)
 	_, err := b.ResponseWriter.Write(body)
 	return err
-}
-
-// lined changes each line of a stream.
-type lined struct {
-	http.ResponseWriter
-	change []func([]byte) ([]byte, error)
-	rest   []byte // a line whose end has not come yet
-}
-
-// Unwrap lets http.ResponseController reach Flush.
-func (l *lined) Unwrap() http.ResponseWriter { return l.ResponseWriter }
-
-func (l *lined) Write(p []byte) (int, error) {
-	l.rest = append(l.rest, p...)
-	for {
-		i := bytes.IndexByte(l.rest, '\n')
-		if i < 0 {
-			return len(p), nil
-		}
-		line := l.rest[:i]
-		for _, f := range l.change {
-			var err error
-			if line, err = f(line); err != nil {
-				return 0, err
-			}
-		}
-		if _, err := l.ResponseWriter.Write(append(line[:len(line):len(line)], '\n')); err != nil {
-			return 0, err
-		}
-		l.rest = l.rest[i+1:]
-	}
 }

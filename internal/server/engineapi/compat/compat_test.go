@@ -46,8 +46,6 @@ func TestAnswers(t *testing.T) {
 		{"1.43", "GET /images/json", `[{"Id":"a","Size":5,"Containers":2}]`, `[{"Id":"a","Size":5,"Containers":-1,"VirtualSize":5}]`},
 		{"1.51", "GET /images/json", `[]`, `[]`},
 		{"1.24", "GET /images/json", `[]`, `[]`},
-		{"1.51", "GET /events", "{\"Type\":\"network\",\"Actor\":{\"ID\":\"n\"}}\n{\"Type\":\"image\",\"Action\":\"pull\",\"Actor\":{\"ID\":\"i\"}}\n",
-			"{\"Type\":\"network\",\"Actor\":{\"ID\":\"n\"}}\n{\"status\":\"pull\",\"id\":\"i\",\"Type\":\"image\",\"Action\":\"pull\",\"Actor\":{\"ID\":\"i\"}}"},
 		{"1.52", "GET /system/df", `{"ImageUsage":{"TotalSize":7,"Items":[{"Id":"a"}]}}`,
 			`{"LayersSize":7,"Images":[{"Id":"a"}],"Containers":null,"Volumes":null,"BuildCache":null,"ImageUsage":{"TotalSize":7,"Items":[{"Id":"a"}]}}`},
 		{"1.41", "GET /system/df", `{"ImageUsage":{"TotalSize":7,"Items":[]},"BuildCacheUsage":{"Items":[{"Size":3},{"Size":4,"Shared":true}]}}`,

@@ -131,15 +131,6 @@ func onObject(change func(*object) error) func([]byte) ([]byte, error) {
 	}
 }
 
-// onLine is onObject for a line without its newline.
-func onLine(change func(*object) error) func([]byte) ([]byte, error) {
-	whole := onObject(change)
-	return func(line []byte) ([]byte, error) {
-		out, err := whole(line)
-		return bytes.TrimSuffix(out, []byte("\n")), err
-	}
-}
-
 // onList changes every object of a list.
 func onList(change func(*object) error) func([]byte) ([]byte, error) {
 	return func(data []byte) ([]byte, error) {

@@ -2,25 +2,6 @@ package compat
 
 import "encoding/json"
 
-// eventLegacy repeats an event in the words of API 1.21.
-func eventLegacy(e *object) error {
-	old := object{}
-	actor := e.object("Actor")
-	switch e.string("Type") {
-	case "container":
-		old.set("status", e.string("Action"))
-		old.set("id", actor.string("ID"))
-		if from := actor.object("Attributes").string("image"); from != "" {
-			old.set("from", from)
-		}
-	case "image":
-		old.set("status", e.string("Action"))
-		old.set("id", actor.string("ID"))
-	}
-	*e = append(old, *e...)
-	return nil
-}
-
 func infoKernelMemoryTCP(i *object) error {
 	i.add("KernelMemoryTCP", false)
 	return nil
