@@ -11,6 +11,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"tare/internal/runtime/defaults"
+
+	"tare/internal/runtime/cgroup/unit"
 )
 
 // hostname of every step: one that changed would be noise in what steps write.
@@ -34,7 +36,7 @@ func (e *Executor) spec(id string, p Process) (*specs.Spec, error) {
 			return nil, err
 		}
 	}
-	s.Linux.CgroupsPath = "/" + strings.Trim(e.CgroupParent, "/") + "/" + id
+	s.Linux.CgroupsPath = unit.PathIn(e.CgroupParent, id)
 	if p.Limits != nil {
 		if s.Linux.Resources == nil {
 			s.Linux.Resources = &specs.LinuxResources{}

@@ -16,6 +16,7 @@ import (
 
 	"tare/internal/base/files"
 	"tare/internal/runtime"
+	"tare/internal/runtime/cgroup/unit"
 )
 
 // Open makes the service from what is on the disk and what the supervisor runs:
@@ -24,6 +25,7 @@ import (
 // are applied last.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	p := &parts{cfg: cfg, root: filepath.Join(cfg.DataRoot, "containers"), host: probeHost()}
+	p.host.Systemd = unit.IsSlice(cfg.CgroupParent)
 	if err := os.MkdirAll(p.root, 0o710); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime/cgroup"
+	"tare/internal/runtime/cgroup/unit"
 )
 
 // Top lists a running container's processes. Without arguments (or with -ef) the columns are those of ps -ef, read from
@@ -54,7 +55,7 @@ func (s *Service) Top(ctx context.Context, ref string, psArgs []string) (contain
 }
 
 // cgroupPath is a container's cgroup below parent.
-func cgroupPath(parent, id string) string { return "/" + strings.Trim(parent, "/") + "/" + id }
+func cgroupPath(parent, id string) string { return unit.PathIn(parent, id) }
 
 func (p *parts) cgroupOf(r record) string {
 	if r.HostConfig.CgroupParent != "" {

@@ -23,6 +23,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
+	"tare/internal/runtime/cgroup/unit"
 	"tare/internal/runtime/defaults"
 )
 
@@ -68,6 +69,7 @@ type Host struct {
 	Devices      []specs.LinuxDevice
 	AppArmor     bool
 	SwapLimit    bool // memory+swap can be limited
+	Systemd      bool // cgroups are its scopes, their parents slices
 	CPUs         int
 	OnlineCPUs   string   // as a list, "0-3"; "" if unknown
 	OnlineNodes  string   // of memory
@@ -105,7 +107,7 @@ func Build(in Input) (*specs.Spec, error) {
 	if parent == "" {
 		parent = in.CgroupParent
 	}
-	s.Linux.CgroupsPath = "/" + strings.Trim(parent, "/") + "/" + in.ID
+	s.Linux.CgroupsPath = unit.PathIn(parent, in.ID)
 	if s.Linux.Resources == nil {
 		s.Linux.Resources = &specs.LinuxResources{}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/sys/signal"
 
 	"tare/internal/base/fault"
+	"tare/internal/runtime/cgroup/unit"
 )
 
 // Validate refuses, by name, what can't work or is not supported, and returns warnings. The config is the merged one.
@@ -22,7 +23,7 @@ func Validate(c *container.Config, h *container.HostConfig, host Host) (warnings
 		func() error { return validateLimits(h, host) },
 		func() error { return validateSecurity(h, host, &warnings) },
 		func() error { return validateMounts(h) },
-		func() error { return refuse(c, h) },
+		func() error { return refuse(c, h, host) },
 	} {
 		if err := check(); err != nil {
 			return nil, err
@@ -348,13 +349,15 @@ func validateMount(m mount.Mount) error {
 }
 
 // refuse names what Tare does not do.
-func refuse(c *container.Config, h *container.HostConfig) error {
+func refuse(c *container.Config, h *container.HostConfig, host Host) error {
 	switch {
 	case len(h.StorageOpt) > 0:
 		return fault.Unsupported("--storage-opt is not supported")
 	case h.VolumeDriver != "" && h.VolumeDriver != "local":
 		return fault.Invalid("error looking up volume plugin %s: plugin %q not found", h.VolumeDriver, h.VolumeDriver)
-	case h.CgroupParent != "" && (strings.HasSuffix(h.CgroupParent, ".slice") || slices.Contains(strings.Split(h.CgroupParent, "/"), "..")):
+	case host.Systemd && h.CgroupParent != "" && !unit.IsSlice(h.CgroupParent):
+		return fault.Invalid("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"")
+	case !host.Systemd && h.CgroupParent != "" && (strings.HasSuffix(h.CgroupParent, ".slice") || slices.Contains(strings.Split(h.CgroupParent, "/"), "..")):
 		return fault.Invalid("cgroup-parent %q is not a plain cgroupfs path", h.CgroupParent)
 	}
 	return nil

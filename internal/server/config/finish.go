@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"tare/internal/engine/spec"
+	"tare/internal/runtime/cgroup/unit"
 )
 
 // finish fills in what follows from other values and checks what belongs together.
@@ -57,16 +59,25 @@ func (c *Config) finish() error {
 			return fmt.Errorf("invalid mirror: %q: want https://HOST[:PORT]", m)
 		}
 	}
+	systemd := false
 	for _, o := range c.ExecOptions {
 		k, v, _ := strings.Cut(o, "=")
 		switch {
 		case k != "native.cgroupdriver":
 			return fmt.Errorf("unknown option: %s: exec-opt knows native.cgroupdriver", k)
-		case v == "systemd":
-			c.Warnings = append(c.Warnings, "option native.cgroupdriver=systemd has no effect in this engine: it writes cgroups itself")
-		case v != "cgroupfs":
+		case v != "cgroupfs" && v != "systemd":
 			return fmt.Errorf("invalid value for native.cgroupdriver: %q", v)
+		default:
+			systemd = v == "systemd"
 		}
+	}
+	switch slice := unit.IsSlice(c.CgroupParent); {
+	case systemd && c.CgroupParent == "":
+		c.CgroupParent = "system.slice"
+	case systemd && !slice:
+		return errors.New("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"")
+	case !systemd && slice:
+		c.CgroupParent = "/" + c.CgroupParent // a path, whatever its name
 	}
 	if _, err := spec.Log(container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}, ""); err != nil {
 		return fmt.Errorf("failed to set log opts: %w", err)

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/server/config"
+
+	"tare/internal/runtime/cgroup/unit"
 )
 
 // Facts are what the engine knows of itself.
@@ -39,6 +41,10 @@ func (f Facts) Info() system.Info {
 	release := osRelease("/etc/os-release")
 	c := f.Config
 	debugging, labels := c.Live()
+	driver := "cgroupfs"
+	if unit.IsSlice(c.CgroupParent) {
+		driver = "systemd"
+	}
 	info := system.Info{
 		ID: f.ID, Driver: "overlay2", DriverStatus: [][2]string{
 			{"Backing Filesystem", backingFS(c.DataRoot)}, {"Supports d_type", "true"},
@@ -53,7 +59,7 @@ func (f Facts) Info() system.Info {
 		IPv4Forwarding: readWord("/proc/sys/net/ipv4/ip_forward") == "1",
 		Debug:          debugging, NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime:    time.Now().Format(time.RFC3339Nano),
-		LoggingDriver: c.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
+		LoggingDriver: c.LogDriver, CgroupDriver: driver, CgroupVersion: cgroupVersion(),
 		KernelVersion: u.release, OperatingSystem: release["PRETTY_NAME"], OSVersion: release["VERSION_ID"],
 		OSType: "linux", Architecture: u.machine, Name: u.node,
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: f.Registries,

@@ -15,6 +15,17 @@ type Unit struct {
 	Name  string // "docker-4f….scope", or a slice
 }
 
+// IsSlice tells whether a cgroup parent is the name of a slice: containers in it are scopes of systemd's.
+func IsSlice(parent string) bool { return strings.HasSuffix(parent, ".slice") && !strings.Contains(parent, "/") }
+
+// PathIn is the cgroupsPath of something in a parent: of a scope "tare-<id>.scope" if that is a slice's name, else of a directory.
+func PathIn(parent, id string) string {
+	if IsSlice(parent) {
+		return parent + ":tare:" + id
+	}
+	return "/" + strings.Trim(parent, "/") + "/" + id
+}
+
 // Is tells whether a cgroupsPath has systemd's form.
 func Is(cgroupsPath string) bool { return strings.Contains(cgroupsPath, ":") }
 
