@@ -110,7 +110,13 @@ func (s *stage) console(st *plan.Step) error {
 }
 
 func (s *stage) bindConsole(tty int, path string) error {
-	target, err := ensureFile(s.root, path)
+	made, err := ensureFile(s.root, path)
+	if err != nil {
+		return err
+	}
+	unix.Close(made)
+	// A link of the image's would put the terminal on what it points to (CVE-2025-52565).
+	target, err := openIn(s.root, path, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,9 @@ func (s *stage) mount(st *plan.Step) error {
 	if err != nil {
 		return because(err, "mount point")
 	}
-	err = unix.Mount(st.Source, fdPath(target), st.Type, uintptr(st.Flags), st.Data)
+	if err = outsideProc(target, st); err == nil {
+		err = unix.Mount(st.Source, fdPath(target), st.Type, uintptr(st.Flags), st.Data)
+	}
 	unix.Close(target)
 	if err != nil || st.Prop|st.RecSet|st.RecClear == 0 {
 		return err
@@ -172,6 +174,9 @@ func (s *stage) bind(st *plan.Step) error {
 		return because(err, "mount point")
 	}
 	defer unix.Close(target)
+	if err := outsideProc(target, st); err != nil {
+		return err
+	}
 	if st.RecSet|st.RecClear != 0 {
 		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: st.RecSet, Attr_clr: st.RecClear}); err != nil {
 			return because(err, "attributes")
@@ -194,7 +199,7 @@ func (s *stage) bind(st *plan.Step) error {
 // mask hides a path: a file behind the container's own /dev/null, a directory behind an empty one.
 // The host's /dev/null won't do: its mode and owner could be changed through the mount.
 func (s *stage) mask(path string) error {
-	fd, err := openIn(s.root, path, unix.O_PATH, 0)
+	fd, err := s.openMasked(path)
 	if err != nil {
 		return ignoreMissing(err)
 	}
@@ -228,7 +233,7 @@ func ignoreMissing(err error) error {
 }
 
 func (s *stage) readonly(path string) error {
-	fd, err := openIn(s.root, path, unix.O_PATH, 0)
+	fd, err := s.openMasked(path)
 	if err != nil {
 		return ignoreMissing(err)
 	}
