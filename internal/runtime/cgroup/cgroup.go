@@ -35,13 +35,18 @@ import (
 
 // Group is a container's cgroup. Its methods may be called from several goroutines.
 type Group struct {
-	path string // absolute, below the root of each hierarchy
-	host Hierarchies
+	place
 	unit *unit.Unit // systemd's; nil with cgroupfs
 	bus  func() (bus, error)
 
 	holder atomic.Pointer[holder] // between Create and Settle
 	late   atomic.Pointer[string] // pids.max, to be written by Settle
+}
+
+// place is where a group is: its path, absolute, below the root of each of the host's hierarchies.
+type place struct {
+	path string
+	host Hierarchies
 }
 
 // Open returns the group at an OCI cgroupsPath, which need not exist: a path such
@@ -61,13 +66,13 @@ func (h Hierarchies) Open(cgroupsPath string) (*Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Group{path: path.Join(SystemdRoot(), u.Path()), host: h, unit: u, bus: systemBus}, nil
+		return &Group{place: place{path.Join(SystemdRoot(), u.Path()), h}, unit: u, bus: systemBus}, nil
 	}
 	p := path.Clean("/" + cgroupsPath)
 	if p == "/" {
 		return nil, fault.Invalid("cgroup path %q names the root", cgroupsPath)
 	}
-	return &Group{path: p, host: h}, nil
+	return &Group{place: place{p, h}}, nil
 }
 
 // Path is the group's place below the root of each hierarchy, whichever manager it
@@ -84,7 +89,7 @@ func (g *Group) Unit() string {
 
 // on finds a controller: the group's directory where its files are, and whether
 // they are v2's. dir is "" if this machine has none.
-func (g *Group) on(controller string) (dir string, v2 bool) {
+func (g *place) on(controller string) (dir string, v2 bool) {
 	if g.host.V2 {
 		return g.host.Controllers[""] + g.path, true
 	}
@@ -98,13 +103,13 @@ func (g *Group) on(controller string) (dir string, v2 bool) {
 }
 
 // dir is where a controller's files are; "" if this machine has none.
-func (g *Group) dir(controller string) string {
+func (g *place) dir(controller string) string {
 	dir, _ := g.on(controller)
 	return dir
 }
 
 // v2 is the group's directory in the v2 tree; "" on a machine without one.
-func (g *Group) v2() string {
+func (g *place) v2() string {
 	switch {
 	case g.host.V2:
 		return g.host.Controllers[""] + g.path
@@ -115,7 +120,7 @@ func (g *Group) v2() string {
 }
 
 // dirs are all its directories, each once.
-func (g *Group) dirs() []string {
+func (g *place) dirs() []string {
 	var list []string
 	for _, m := range g.host.mounts() {
 		list = append(list, m+g.path)

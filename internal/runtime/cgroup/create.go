@@ -102,7 +102,7 @@ func (g *Group) Delegate(spec *specs.Spec) error {
 
 // makeDir makes the group's directory and its parents below a mount point. In a v2 tree controllers
 // are enabled on the way down.
-func (g *Group) makeDir(mount string) error {
+func (g *place) makeDir(mount string) error {
 	err := os.Mkdir(mount+g.path, 0o755)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(mount+path.Dir(g.path), 0o755); err != nil {
@@ -110,7 +110,7 @@ func (g *Group) makeDir(mount string) error {
 		}
 		err = os.Mkdir(mount+g.path, 0o755)
 	}
-	if err == nil && (g.host.V2 || mount == g.host.Unified && len(g.host.Offers) > 0) || g.unit != nil && errors.Is(err, fs.ErrExist) && g.host.V2 {
+	if (err == nil || errors.Is(err, fs.ErrExist)) && (g.host.V2 || mount == g.host.Unified && len(g.host.Offers) > 0) {
 		return enable(mount, g.path)
 	}
 	return err
@@ -179,7 +179,7 @@ func inheritFrom(parent, child string) (made bool, err error) {
 	return true, nil
 }
 
-func (g *Group) exists() bool {
+func (g *place) exists() bool {
 	for _, d := range g.dirs() {
 		if _, err := os.Stat(d); err == nil {
 			return true

@@ -38,7 +38,7 @@ func withEveryContainers(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgr
 }
 
 // devices sets the group's rules, in their order. Without any, everything that the parent may is allowed.
-func (g *Group) devices(rules []specs.LinuxDeviceCgroup, fresh bool) error {
+func (g *place) devices(rules []specs.LinuxDeviceCgroup, fresh bool) error {
 	for _, r := range rules {
 		if _, err := deviceRule(r); err != nil {
 			return err
@@ -56,7 +56,7 @@ func (g *Group) devices(rules []specs.LinuxDeviceCgroup, fresh bool) error {
 
 // devicesV1 writes the rules to a new group one by one. In a live one, which may have groups below that
 // forbid the great switch "a", and whose processes work meanwhile, only the difference is written.
-func (g *Group) devicesV1(dir string, rules []specs.LinuxDeviceCgroup, fresh bool) error {
+func (g *place) devicesV1(dir string, rules []specs.LinuxDeviceCgroup, fresh bool) error {
 	f := deviceFiles{dir: dir}
 	defer f.close()
 	if fresh {

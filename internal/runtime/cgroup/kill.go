@@ -44,7 +44,7 @@ func (g *Group) Kill() error {
 }
 
 // Children are the names of the groups right below this one, in any hierarchy, sorted.
-func (g *Group) Children() ([]string, error) {
+func (g *place) Children() ([]string, error) {
 	var names []string
 	for _, d := range g.dirs() {
 		entries, err := os.ReadDir(d)

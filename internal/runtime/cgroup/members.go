@@ -16,7 +16,7 @@ import (
 )
 
 // member is the directory whose members are the group's.
-func (g *Group) member() string {
+func (g *place) member() string {
 	if g.host.V2 {
 		return g.v2()
 	}
@@ -29,7 +29,7 @@ func (g *Group) member() string {
 }
 
 // Pids lists the processes in the group and below, host pids.
-func (g *Group) Pids() ([]int, error) {
+func (g *place) Pids() ([]int, error) {
 	var pids []int
 	err := filepath.WalkDir(g.member(), func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -65,12 +65,12 @@ func (g *Group) Pids() ([]int, error) {
 const freezeLimit = 5 * time.Second
 
 // Freeze stops all processes of the group and returns once they are stopped.
-func (g *Group) Freeze() error { return g.freezer(true) }
+func (g *place) Freeze() error { return g.freezer(true) }
 
 // Thaw lets them go on.
-func (g *Group) Thaw() error { return g.freezer(false) }
+func (g *place) Thaw() error { return g.freezer(false) }
 
-func (g *Group) freezer(freeze bool) error {
+func (g *place) freezer(freeze bool) error {
 	file, value, reached := "freezer.state", "THAWED", g.frozenV1
 	if freeze {
 		value = "FROZEN"
@@ -110,16 +110,16 @@ func (g *Group) freezer(freeze bool) error {
 	}
 }
 
-func (g *Group) frozenV1() bool {
+func (g *place) frozenV1() bool {
 	return readString(path.Join(g.dir("freezer"), "freezer.state")) == "FROZEN"
 }
 
-func (g *Group) frozenV2() bool {
+func (g *place) frozenV2() bool {
 	return readKeys(path.Join(g.v2(), "cgroup.events"))["frozen"] == 1
 }
 
 // Frozen tells whether the group is frozen now.
-func (g *Group) Frozen() bool {
+func (g *place) Frozen() bool {
 	if dir, v2 := g.on("freezer"); dir != "" && !v2 {
 		return g.frozenV1()
 	}

@@ -11,7 +11,7 @@ import (
 	"tare/internal/base/fault"
 )
 
-func (g *Group) refuseMemory(m *specs.LinuxMemory) error {
+func (g *place) refuseMemory(m *specs.LinuxMemory) error {
 	dir, v2 := g.on("memory")
 	needsV1 := func(what string) error { return fault.Invalid("%s needs cgroup v1; this machine has v2", what) }
 	switch {

@@ -60,7 +60,7 @@ func (g *Group) apply(r *specs.LinuxResources, fresh bool) error {
 }
 
 // refuse names what is asked for and can't be done on this machine, before anything is changed.
-func (g *Group) refuse(r *specs.LinuxResources) error {
+func (g *place) refuse(r *specs.LinuxResources) error {
 	if len(r.Unified) != 0 && g.v2() == "" {
 		return fault.Invalid("linux.resources.unified needs cgroup v2; this machine has v1")
 	}

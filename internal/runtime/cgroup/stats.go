@@ -114,7 +114,7 @@ func (g *Group) Stats() (*Stats, error) {
 	return s, nil
 }
 
-func (g *Group) hugetlb(s *Stats) {
+func (g *place) hugetlb(s *Stats) {
 	d, v2 := g.on("hugetlb")
 	if d == "" {
 		return
@@ -210,7 +210,7 @@ func parsePressure(text string) (p PressureStats) {
 }
 
 // OOMKills is how many processes of the group the kernel killed for want of memory; 0 if that is unknown.
-func (g *Group) OOMKills() uint64 {
+func (g *place) OOMKills() uint64 {
 	switch d, v2 := g.on("memory"); {
 	case d == "":
 		return 0
@@ -224,7 +224,7 @@ func (g *Group) OOMKills() uint64 {
 // userHZ is the unit of cpuacct.stat: USER_HZ is 100 on every architecture that Go runs on.
 const userHZ = 100
 
-func (g *Group) statsV1(s *Stats) {
+func (g *place) statsV1(s *Stats) {
 	if d := g.dir("cpuacct"); d != "" {
 		s.CPUTotal = readNumber(path.Join(d, "cpuacct.usage"))
 		for _, f := range strings.Fields(readString(path.Join(d, "cpuacct.usage_percpu"))) {
@@ -260,7 +260,7 @@ func (g *Group) statsV1(s *Stats) {
 	}
 }
 
-func (g *Group) statsV2(s *Stats) {
+func (g *place) statsV2(s *Stats) {
 	d := g.dir("")
 	k := readKeys(path.Join(d, "cpu.stat"))
 	s.CPUTotal, s.CPUUser, s.CPUSystem = k["usage_usec"]*1000, k["user_usec"]*1000, k["system_usec"]*1000

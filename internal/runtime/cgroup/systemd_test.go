@@ -156,7 +156,7 @@ func TestSystemdCalls(t *testing.T) {
 }
 
 func TestProperties(t *testing.T) {
-	g := &Group{host: Hierarchies{V2: true, Controllers: map[string]string{"": t.TempDir()}}, path: "/x", unit: &unit.Unit{Slice: "a.slice", Name: "x.scope"}}
+	g := &Group{place: place{"/x", Hierarchies{V2: true, Controllers: map[string]string{"": t.TempDir()}}}, unit: &unit.Unit{Slice: "a.slice", Name: "x.scope"}}
 	props, err := g.properties(&specs.LinuxResources{
 		Memory:  &specs.LinuxMemory{Limit: ptr(int64(100)), Swap: ptr(int64(150)), Reservation: ptr(int64(50))},
 		CPU:     &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(33333)), Period: ptr(uint64(100000)), Cpus: "0-2,9", Mems: "0"},
@@ -180,7 +180,7 @@ func TestProperties(t *testing.T) {
 	if len(got) != len(want) {
 		t.Errorf("%v", got)
 	}
-	v1 := &Group{host: Hierarchies{Controllers: map[string]string{"devices": "/x"}}, path: "/x", unit: g.unit}
+	v1 := &Group{place: place{"/x", Hierarchies{Controllers: map[string]string{"devices": "/x"}}}, unit: g.unit}
 	props, err = v1.properties(&specs.LinuxResources{Devices: deny}, true)
 	must(t, err)
 	text := fmt.Sprint(props)

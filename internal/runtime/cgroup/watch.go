@@ -137,7 +137,7 @@ func (g *Group) WatchPressure(p Pressure) (*Watch, error) {
 	return w, nil
 }
 
-func (g *Group) watchError(what string, err error) error {
+func (g *place) watchError(what string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) && !g.exists() {
 		return fault.NotFound("cgroup %s does not exist", g.path)
 	}

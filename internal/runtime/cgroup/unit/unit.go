@@ -16,7 +16,9 @@ type Unit struct {
 }
 
 // IsSlice tells whether a cgroup parent is the name of a slice: containers in it are scopes of systemd's.
-func IsSlice(parent string) bool { return strings.HasSuffix(parent, ".slice") && !strings.Contains(parent, "/") }
+func IsSlice(parent string) bool {
+	return strings.HasSuffix(parent, ".slice") && !strings.Contains(parent, "/")
+}
 
 // PathIn is the cgroupsPath of something in a parent: of a scope "tare-<id>.scope" if that is a slice's name, else of a directory.
 func PathIn(parent, id string) string {
