@@ -45,9 +45,8 @@ func (a *arrival) open(ctx context.Context, w *blob.Writer) (*source, error) {
 			return nil, err
 		}
 	}
-	if s.crew == nil || !s.ahead() {
+	if s.crew == nil { // else the first read does, for a segment
 		if err := s.connect(); err != nil {
-			s.Close()
 			return nil, err
 		}
 	}
