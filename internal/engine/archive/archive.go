@@ -26,6 +26,7 @@ import (
 	"tare/internal/base/fault"
 	enginecontainer "tare/internal/engine/container"
 	"tare/internal/engine/rootfs"
+	"tare/internal/image/compress"
 	"tare/internal/image/layer"
 )
 
@@ -87,9 +88,9 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// Put unpacks a tar into a folder of the container (PUT /containers/{id}/archive). With copyUIDGID everything belongs to the
-// container's user.
-func Put(ctx context.Context, c *enginecontainer.Files, name string, tar io.Reader, noOverwriteDirNonDir, copyUIDGID bool) error {
+// Put unpacks a tar, compressed or not, into a folder of the container (PUT /containers/{id}/archive). With copyUIDGID everything
+// belongs to the container's user.
+func Put(ctx context.Context, c *enginecontainer.Files, name string, packed io.Reader, noOverwriteDirNonDir, copyUIDGID bool) error {
 	v, err := openView(c, name)
 	if err != nil {
 		return err
@@ -112,6 +113,11 @@ func Put(ctx context.Context, c *enginecontainer.Files, name string, tar io.Read
 	if err := writable(c, real); err != nil {
 		return err
 	}
+	tar, _, err := compress.Reader(ctx, packed)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
 	o := layer.ExtractOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir}
 	if copyUIDGID {
 		read := v.root.ReadFile

@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -193,12 +194,24 @@ func file(name string) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Uid: 7, Gid: 8}
 }
 
+func gzipped(t *testing.T, r io.Reader) io.Reader {
+	t.Helper()
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	if _, err := io.Copy(w, r); err != nil {
+		t.Fatal(err)
+	}
+	must(t, w.Close())
+	return &buf
+}
+
 func TestPut(t *testing.T) {
 	both(t, func(t *testing.T, c *enginecontainer.Files) {
 		ctx := context.Background()
 		must(t, Put(ctx, c, "/link", tarOf(t, file("n"), file("sub/b")), false, false))
 		must(t, Put(ctx, c, "/", tarOf(t, file("top")), false, false))
-		for p, want := range map[string]string{"data/n": "new", "data/sub/b": "new", "top": "new"} {
+		must(t, Put(ctx, c, "/", gzipped(t, tarOf(t, file("packed"))), false, false)) // as testcontainers sends them
+		for p, want := range map[string]string{"data/n": "new", "data/sub/b": "new", "top": "new", "packed": "new"} {
 			got, err := os.ReadFile(filepath.Join(c.Upper, p))
 			if err != nil || string(got) != want {
 				t.Errorf("%s: %q, %v", p, got, err)
