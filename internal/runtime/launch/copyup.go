@@ -1,12 +1,33 @@
 package launch
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"tare/internal/runtime/plan"
 )
+
+// tmpfs mounts one that has the mode of what it hides.
+func tmpfs(s *stage, st *plan.Step) error {
+	var have unix.Stat_t
+	fd, err := openIn(s.root, st.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return s.mount(st)
+	}
+	err = unix.Fstat(fd, &have)
+	unix.Close(fd)
+	if err != nil {
+		return because(err, "mount point")
+	}
+	with := *st
+	if with.Data != "" {
+		with.Data += ","
+	}
+	with.Data += "mode=" + strconv.FormatUint(uint64(have.Mode&0o7777), 8)
+	return s.mount(&with)
+}
 
 // copyUp mounts a tmpfs that starts with a copy of the directory that it covers. It is filled before
 // it is attached: nobody sees it half full, and its read-only option comes last.

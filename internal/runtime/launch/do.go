@@ -61,6 +61,8 @@ func (s *stage) do(st *plan.Step) error {
 		return s.bindRoot(st.Path)
 	case plan.OpMount:
 		return s.mount(st)
+	case plan.OpTmpfs:
+		return tmpfs(s, st)
 	case plan.OpCopyUp:
 		return copyUp(s.root, st)
 	case plan.OpRemount:

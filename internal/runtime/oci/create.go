@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -29,6 +29,7 @@ type options struct {
 	preserve      int
 	detach        bool
 	keepKeyring   bool
+	noPivot       bool
 }
 
 func (o *options) flags(fs *flag.FlagSet) {
@@ -37,31 +38,11 @@ func (o *options) flags(fs *flag.FlagSet) {
 	fs.IntVar(&o.preserve, "preserve-fds", 0, "further descriptors to pass, from 3 on")
 }
 
-// refused are runc's flags that would change what a container is.
-func refused(fs *flag.FlagSet, names ...string) func() error {
-	values := map[string]*bool{}
-	for _, n := range names {
-		values[n] = fs.Bool(n, false, "refused")
-	}
-	return func() error {
-		for _, n := range names {
-			if *values[n] {
-				return fault.Unsupported("--%s is not supported by this runtime", n)
-			}
-		}
-		return nil
-	}
-}
-
 func create(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	var o options
 	o.flags(fs)
 	bundleFlag(fs, &o)
-	refuse := refused(fs, "no-pivot")
 	if err := parse(fs, args, 1, 1); err != nil {
-		return 1, err
-	}
-	if err := refuse(); err != nil {
 		return 1, err
 	}
 	o.detach = true
@@ -78,9 +59,47 @@ func create(g *global, fs *flag.FlagSet, args []string) (int, error) {
 
 // bundleFlag adds the flags of create and run that exec does not have.
 func bundleFlag(fs *flag.FlagSet, o *options) {
+	fs.BoolVar(&o.noPivot, "no-pivot", false, "move the root instead of pivot_root, for a host that runs from a ramdisk")
 	fs.BoolVar(&o.keepKeyring, "no-new-keyring", false, "keep the caller's session keyring")
 	fs.StringVar(&o.bundle, "bundle", ".", "folder with config.json")
 	fs.StringVar(&o.bundle, "b", ".", "short for --bundle")
+}
+
+// check finds what this command line does not take in a spec, and gives it a cgroup if it names none.
+func (g *global) check(s *specs.Spec, id string) error {
+	if s.Version == "" {
+		return fault.Invalid("config.json has no ociVersion")
+	}
+	if major, _, _ := strings.Cut(s.Version, "."); major != "1" {
+		return fault.Unsupported("ociVersion %s is not supported by this runtime, which knows %s", s.Version, specs.Version)
+	}
+	if s.Linux == nil {
+		return nil // refused with a better word later
+	}
+	switch p := &s.Linux.CgroupsPath; {
+	case g.systemd && *p == "":
+		*p = "system.slice:tare:" + id
+	case g.systemd && !cgroup.IsUnit(*p):
+		return fault.Invalid("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got %q instead", *p)
+	case *p == "":
+		*p = "/" + id
+	}
+	return nil
+}
+
+// owner is the name of whoever runs this, its number if it has none.
+func owner() string {
+	uid := strconv.Itoa(os.Getuid())
+	b, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return "#" + uid
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Split(line, ":"); len(f) > 2 && f[2] == uid {
+			return f[0]
+		}
+	}
+	return "#" + uid
 }
 
 // container is one that is being made.
@@ -110,8 +129,8 @@ func (g *global) newContainer(id string, o options) (*container, error) {
 	if c.spec, err = runtime.LoadBundle(c.bundle); err != nil {
 		return nil, err
 	}
-	if c.spec.Linux != nil && c.spec.Linux.CgroupsPath == "" {
-		c.spec.Linux.CgroupsPath = "/" + id
+	if err := g.check(c.spec, id); err != nil {
+		return nil, err
 	}
 	if p := c.spec.Process; p != nil && p.Terminal && o.detach && o.consoleSocket == "" {
 		return nil, fault.Invalid("cannot allocate tty if runc will detach without setting console socket")
@@ -125,11 +144,20 @@ func (g *global) newContainer(id string, o options) (*container, error) {
 	if c.spec.Process != nil {
 		activate(c.spec.Process)
 	}
-	if c.plan, err = plan.Compile(c.spec, nil, host); err != nil {
+	c.rec = record{
+		told: told{Version: specs.Version, ID: id, Status: specs.StateCreating, Bundle: c.bundle, Annotations: c.spec.Annotations,
+			Created: time.Now().UTC(), Owner: owner()},
+		Options: plan.Options{NoPivot: o.noPivot, NoKeyring: o.keepKeyring, Runtime: true},
+	}
+	if c.plan, err = plan.CompileWith(c.spec, nil, host, c.rec.Options); err != nil {
 		return nil, err
 	}
-	if o.keepKeyring {
-		c.plan.Steps = slices.DeleteFunc(c.plan.Steps, func(s plan.Step) bool { return s.Op == plan.OpKeyring })
+	if err := c.plan.SetState(c.rec.state(specs.StateCreating)); err != nil {
+		return nil, err
+	}
+	c.rec.Rootfs, c.rec.Cgroup = c.spec.Root.Path, c.spec.Linux.CgroupsPath
+	if g.debug {
+		g.entry("debug", c.plan.String())
 	}
 	if c.group, err = cgroup.Open(c.spec.Linux.CgroupsPath); err != nil {
 		return nil, err
@@ -169,12 +197,13 @@ func (c *container) create() error {
 	if c.child, err = launch.Detach(c.plan, stdio, listener); err != nil {
 		return err
 	}
-	m, err := c.child.Next()
+	for _, w := range c.child.Warnings {
+		c.g.warn("%s", w)
+	}
+	c.rec.Pid = c.child.Pid
+	m, err := c.g.follow(c.child, c.child.PidFD, c.spec, &c.rec, specs.StateCreating)
 	if err != nil {
 		return err
-	}
-	if m.Err != nil {
-		return m.Err
 	}
 	if err := c.group.Settle(); err != nil {
 		return err
@@ -188,10 +217,7 @@ func (c *container) create() error {
 	if err != nil {
 		return fault.Internal("the process of container %s is gone: %w", c.id, err)
 	}
-	c.rec = record{
-		State:  specs.State{Version: specs.Version, ID: c.id, Status: specs.StateCreated, Pid: c.child.Pid, Bundle: c.bundle, Annotations: c.spec.Annotations},
-		Rootfs: c.spec.Root.Path, Created: time.Now().UTC(), StartTime: began, Cgroup: c.spec.Linux.CgroupsPath,
-	}
+	c.rec.Status, c.rec.StartTime = specs.StateCreated, began
 	if err := c.rec.save(c.dir); err != nil {
 		return fault.Internal("cannot write the state of container %s: %w", c.id, err)
 	}
@@ -208,8 +234,9 @@ func writePid(file string, pid int) error {
 	return nil
 }
 
-// discard undoes everything.
+// discard undoes everything. The hooks that come after a container's end come here too.
 func (c *container) discard() {
+	defer c.g.poststop(c.spec, &c.rec)
 	if c.child != nil {
 		_ = unix.PidfdSendSignal(c.child.PidFD, unix.SIGKILL, nil, 0)
 		_, _ = unix.Wait4(c.child.Pid, nil, 0, nil)

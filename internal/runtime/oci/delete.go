@@ -37,6 +37,20 @@ func remove(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	return 0, g.delete(r, dir)
 }
 
+// poststop runs the hooks that come last. What fails is told, and stops nothing.
+func (g *global) poststop(s *specs.Spec, r *record) {
+	if s == nil || s.Hooks == nil {
+		return
+	}
+	state := r.state(specs.StateStopped)
+	state.Pid = 0
+	for i := range s.Hooks.Poststop {
+		if err := g.runHooks("poststop", s.Hooks.Poststop[i:i+1], state); err != nil {
+			g.warn("%v", err)
+		}
+	}
+}
+
 // delete ends what is left of the container and forgets it.
 func (g *global) delete(r *record, dir string) error {
 	group, err := cgroup.Open(r.Cgroup)
@@ -65,8 +79,12 @@ func (g *global) delete(r *record, dir string) error {
 	if err := group.Remove(); err != nil {
 		return err
 	}
+	s, specErr := r.spec(dir)
 	if err := os.RemoveAll(dir); err != nil {
 		return fault.Internal("cannot remove the state of container %s: %w", r.ID, err)
+	}
+	if specErr == nil {
+		g.poststop(s, r)
 	}
 	return nil
 }

@@ -2,6 +2,9 @@ package oci
 
 import (
 	"flag"
+	"fmt"
+	"os"
+	"path"
 	"strconv"
 	"strings"
 
@@ -32,7 +35,13 @@ type execFlags struct {
 	tty          bool
 	noNewPrivs   bool
 	ignorePaused bool
+	apparmor     string
+	label        string
+	cgroups      words
 }
+
+// execFailed is the exit code of an exec that did not come to be.
+const execFailed = 255
 
 func execute(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	var o execFlags
@@ -49,6 +58,10 @@ func execute(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	both("tty", "t", func(n, u string) { fs.BoolVar(&o.tty, n, false, u) }, "make a terminal")
 	both("detach", "d", func(n, u string) { fs.BoolVar(&o.detach, n, false, u) }, "don't wait for the process's end")
 	fs.StringVar(&o.cwd, "cwd", "", "working directory")
+	fs.StringVar(&o.apparmor, "apparmor", "", "AppArmor profile of the process")
+	fs.StringVar(&o.label, "process-label", "", "SELinux label of the process")
+	fs.Var(&o.cgroups, "cgroup", "[CONTROLLERS:]PATH of a cgroup below the container's")
+	fs.Bool("no-subreaper", false, "accepted: a detached process has no parent of its own here")
 	fs.BoolVar(&o.noNewPrivs, "no-new-privs", false, "set no_new_privs")
 	fs.BoolVar(&o.ignorePaused, "ignore-paused", false, "allow in a paused container")
 	if err := parse(fs, args, 1, -1); err != nil {
@@ -74,10 +87,14 @@ func execute(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	return o.exec(r, s, p)
+	if code, err := o.exec(g, r, s, p); err != nil {
+		return execFailed, fmt.Errorf("exec failed: %w", err)
+	} else {
+		return code, nil
+	}
 }
 
-func (o *execFlags) exec(r *record, s *specs.Spec, process *specs.Process) (int, error) {
+func (o *execFlags) exec(g *global, r *record, s *specs.Spec, process *specs.Process) (int, error) {
 	if process.Terminal && o.detach && o.consoleSocket == "" {
 		return 1, fault.Invalid("cannot allocate tty if runc will detach without setting console socket")
 	}
@@ -91,6 +108,9 @@ func (o *execFlags) exec(r *record, s *specs.Spec, process *specs.Process) (int,
 		return 1, err
 	}
 	compiled, err := plan.CompileExec(s, process, host)
+	if err == nil {
+		err = o.inCgroups(compiled, r, host)
+	}
 	if err != nil {
 		return 1, err
 	}
@@ -104,10 +124,12 @@ func (o *execFlags) exec(r *record, s *specs.Spec, process *specs.Process) (int,
 		_, _ = unix.Wait4(child.Pid, nil, 0, nil)
 		return 1, err
 	}
-	m, err := child.Next()
-	if err == nil {
-		err = m.Err
+	for _, w := range child.Warnings {
+		g.warn("%s", w)
 	}
+	state := *r
+	state.Pid = child.Pid
+	m, err := g.follow(child, child.PidFD, s, &state, specs.StateRunning)
 	if err != nil {
 		return abort(err)
 	}
@@ -127,7 +149,10 @@ func (o *execFlags) exec(r *record, s *specs.Spec, process *specs.Process) (int,
 	if err := writePid(o.pidFile, child.Pid); err != nil {
 		return abort(err)
 	}
-	if err := goAndReport(child); err != nil {
+	if err := child.Go(); err != nil {
+		return abort(err)
+	}
+	if _, err := g.follow(child, child.PidFD, s, &state, specs.StateRunning); err != nil {
 		return abort(err)
 	}
 	if o.detach {
@@ -154,6 +179,12 @@ func (o *execFlags) makeProcess(s *specs.Spec, args []string) (*specs.Process, e
 		p.Cwd = o.cwd
 	}
 	p.Env = append(append([]string{}, p.Env...), o.env...)
+	if o.apparmor != "" {
+		p.ApparmorProfile = o.apparmor
+	}
+	if o.label != "" {
+		p.SelinuxLabel = o.label
+	}
 	p.NoNewPrivileges = p.NoNewPrivileges || o.noNewPrivs
 	if o.user != "" {
 		u, err := parseUser(o.user)
@@ -181,6 +212,61 @@ func (o *execFlags) makeProcess(s *specs.Spec, args []string) (*specs.Process, e
 		p.Capabilities = &c
 	}
 	return &p, nil
+}
+
+// inCgroups puts the process into groups below the container's: in all hierarchies, or in those of some controllers.
+func (o *execFlags) inCgroups(p *plan.Plan, r *record, host plan.Host) error {
+	for _, word := range o.cgroups {
+		controllers, sub, some := strings.Cut(word, ":")
+		if !some {
+			controllers, sub = "", word
+		}
+		sub = path.Clean("/" + sub) // never above the container's own
+		if p.CgroupDir != "" && !some {
+			if err := exists(p.CgroupDir + sub); err != nil {
+				return err
+			}
+			p.CgroupDir += sub
+		} else if host.Cgroup == plan.CgroupV2 && controllers != "" {
+			return fault.Invalid("--cgroup %s: cgroup v2 has one hierarchy for all controllers", word)
+		}
+		found := map[string]bool{}
+		for i := range p.Steps {
+			st := &p.Steps[i]
+			if st.Op != plan.OpCgroup || some && !holds(host, st.Path, controllers, found) {
+				continue
+			}
+			dir, file := path.Split(st.Path)
+			if err := exists(dir + sub); err != nil {
+				return err
+			}
+			st.Path = path.Join(dir, sub, file)
+		}
+		for c := range strings.SplitSeq(controllers, ",") {
+			if some && !found[c] {
+				return fault.Invalid("--cgroup %s: unknown controller %s", word, c)
+			}
+		}
+	}
+	return nil
+}
+
+func exists(dir string) error {
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return fault.Invalid("--cgroup: %s does not exist", path.Clean(dir))
+	}
+	return nil
+}
+
+// holds tells whether a group's file lies in the hierarchy of one of the controllers.
+func holds(host plan.Host, file, controllers string, found map[string]bool) (yes bool) {
+	for c := range strings.SplitSeq(controllers, ",") {
+		if m, ok := host.Cgroups[c]; ok {
+			found[c] = true
+			yes = yes || strings.HasPrefix(file, m+"/")
+		}
+	}
+	return yes
 }
 
 func parseUser(s string) (u specs.User, err error) {

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"flag"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -16,23 +17,29 @@ func features(g *global, fs *flag.FlagSet, args []string) (int, error) {
 		return 1, err
 	}
 	yes, no := true, false
-	return 0, printJSON(g.stdout, ocifeatures.Features{
+	e := json.NewEncoder(g.stdout)
+	e.SetIndent("", "    ")
+	return 0, e.Encode(ocifeatures.Features{
 		OCIVersionMin: "1.0.0",
 		OCIVersionMax: specs.Version,
-		Hooks:         []string{},
+		Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions:  plan.MountOptions(),
 		Linux: &ocifeatures.Linux{
 			Namespaces:   plan.Namespaces(),
 			Capabilities: plan.Capabilities(),
-			Cgroup:       &ocifeatures.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
+			Cgroup:       &ocifeatures.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no, Rdma: &yes},
 			Seccomp: &ocifeatures.Seccomp{
 				Enabled: &yes, Actions: seccomp.Actions(), Operators: seccomp.Operators(), Archs: seccomp.Archs(),
 				KnownFlags: seccomp.Flags(), SupportedFlags: seccomp.Flags(),
 			},
-			Apparmor:        &ocifeatures.Apparmor{Enabled: &no},
-			Selinux:         &ocifeatures.Selinux{Enabled: &no},
-			IntelRdt:        &ocifeatures.IntelRdt{Enabled: &no},
-			MountExtensions: &ocifeatures.MountExtensions{IDMap: &ocifeatures.IDMap{Enabled: &no}},
+			// Whether this runtime has it, not whether this machine does (features-linux.md).
+			Apparmor:        &ocifeatures.Apparmor{Enabled: &yes},
+			Selinux:         &ocifeatures.Selinux{Enabled: &yes},
+			IntelRdt:        &ocifeatures.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},
+			MemoryPolicy:    &ocifeatures.MemoryPolicy{Modes: plan.MemoryPolicyModes(), Flags: plan.MemoryPolicyFlags()},
+			MountExtensions: &ocifeatures.MountExtensions{IDMap: &ocifeatures.IDMap{Enabled: &yes}},
+			NetDevices:      &ocifeatures.NetDevices{Enabled: &yes},
 		},
+		PotentiallyUnsafeConfigAnnotations: []string{},
 	})
 }

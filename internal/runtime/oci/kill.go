@@ -27,7 +27,7 @@ func kill(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	r, _, err := g.load(fs.Arg(0))
+	r, dir, err := g.load(fs.Arg(0))
 	if err != nil {
 		return 1, err
 	}
@@ -37,6 +37,10 @@ func kill(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	if r.Status == specs.StateStopped {
 		return 1, fault.Conflict("container not running")
 	}
+	if sig == unix.SIGKILL && !r.ownPids(dir) {
+		// Nobody else ends them when their init is gone.
+		return 0, r.signalAll(sig)
+	}
 	if err := r.signalInit(sig); err != nil {
 		if errors.Is(err, unix.ESRCH) {
 			return 1, fault.Conflict("container not running")
@@ -44,6 +48,20 @@ func kill(g *global, fs *flag.FlagSet, args []string) (int, error) {
 		return 1, fault.Internal("cannot signal container %s: %w", r.ID, err)
 	}
 	return 0, nil
+}
+
+// ownPids tells whether the container made a pid namespace: its processes end with its init.
+func (r *record) ownPids(dir string) bool {
+	s, err := r.spec(dir)
+	if err != nil || s.Linux == nil {
+		return true
+	}
+	for _, n := range s.Linux.Namespaces {
+		if n.Type == specs.PIDNamespace {
+			return n.Path == ""
+		}
+	}
+	return false
 }
 
 func parseSignal(s string) (unix.Signal, error) {

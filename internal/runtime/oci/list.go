@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,7 +25,7 @@ func list(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 1, fault.Internal("cannot list containers: %w", err)
 	}
-	records := []*record{}
+	var records []*record
 	for _, e := range entries {
 		if r, _, err := g.load(e.Name()); err == nil {
 			records = append(records, r)
@@ -37,14 +38,22 @@ func list(g *global, flags *flag.FlagSet, args []string) (int, error) {
 		}
 		return 0, nil
 	case *format == "json":
-		return 0, printJSON(g.stdout, records)
+		var list []told // null where there are none, as runc has it
+		for _, r := range records {
+			list = append(list, r.told)
+		}
+		return 0, json.NewEncoder(g.stdout).Encode(list)
 	case *format != "table":
 		return 1, fault.Invalid("invalid format option %q", *format)
 	}
 	w := tabwriter.NewWriter(g.stdout, 12, 1, 3, ' ', 0)
 	fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER")
 	for _, r := range records {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\troot\n", r.ID, r.Pid, r.Status, r.Bundle, r.Created.Format(time.RFC3339Nano))
+		owner := r.Owner
+		if owner == "" {
+			owner = "#0"
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", r.ID, r.Pid, r.Status, r.Bundle, r.Created.Format(time.RFC3339Nano), owner)
 	}
 	return 0, w.Flush()
 }

@@ -23,7 +23,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"tare/internal/base/fault"
-	"tare/internal/runtime/launch"
 )
 
 // DefaultRoot is where states are kept without --root.
@@ -34,6 +33,8 @@ type global struct {
 	root      string
 	log       string
 	logFormat string
+	debug     bool
+	systemd   bool // cgroups are systemd's
 	stdin     *os.File
 	stdout    io.Writer
 	stderr    io.Writer
@@ -48,21 +49,24 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"create", "create [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N] [--no-new-keyring] ID", create},
-		{"start", "start ID", start},
-		{"run", "run [-b BUNDLE] [-d] [--keep] [--console-socket S] [--pid-file F] [--preserve-fds N] [--no-new-keyring] ID", run},
-		{"exec", "exec [-t] [-e K=V] [--cwd D] [-u UID[:GID]] [-d] [-p process.json] ID COMMAND [ARG…]", execute},
-		{"state", "state ID", state},
-		{"kill", "kill [-a] ID [SIGNAL]", kill},
+		{"checkpoint", "checkpoint [--image-path D] [--work-path D] [--leave-running] … ID", checkpoint},
+		{"create", "create [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID", create},
 		{"delete", "delete [-f] ID", remove},
-		{"list", "list [-q] [-f table|json]", list},
-		{"ps", "ps [-f table|json] ID", ps},
-		{"pause", "pause ID", pause},
-		{"resume", "resume ID", resume},
-		{"update", "update [-r FILE] [--memory N] [--cpu-quota N] … ID", update},
-		{"spec", "spec [-b BUNDLE]", spec},
-		{"plan", "plan BUNDLE", showPlan},
+		{"events", "events [--stats] [--interval 5s] ID", events},
+		{"exec", "exec [-t] [-e K=V] [--cwd D] [-u UID[:GID]] [-d] [-p process.json] … ID COMMAND [ARG…]", execute},
 		{"features", "features", features},
+		{"kill", "kill [-a] ID [SIGNAL]", kill},
+		{"list", "list [-q] [-f table|json]", list},
+		{"pause", "pause ID", pause},
+		{"plan", "plan BUNDLE", showPlan},
+		{"ps", "ps [-f table|json] ID [PS-OPTION…]", ps},
+		{"restore", "restore [-b BUNDLE] [-d] [--image-path D] [--work-path D] … ID", restore},
+		{"resume", "resume ID", resume},
+		{"run", "run [-b BUNDLE] [-d] [--keep] [--console-socket S] [--pid-file F] [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID", run},
+		{"spec", "spec [-b BUNDLE] [--rootless]", spec},
+		{"start", "start ID", start},
+		{"state", "state ID", state},
+		{"update", "update [-r FILE] [--memory N] [--cpu-quota N] … ID", update},
 	}
 }
 
@@ -73,8 +77,9 @@ func Main(args []string, version string) int {
 	fs.StringVar(&g.root, "root", DefaultRoot, "folder for the state of containers; should be a tmpfs")
 	fs.StringVar(&g.log, "log", "", "file for errors, besides stderr")
 	fs.StringVar(&g.logFormat, "log-format", "text", "text or json")
-	fs.Bool("debug", false, "accepted; there is nothing more to tell")
-	systemd := fs.Bool("systemd-cgroup", false, "refused: cgroups are made directly")
+	fs.BoolVar(&g.debug, "debug", false, "log what the container's plan is")
+	fs.BoolVar(&g.systemd, "systemd-cgroup", false, "let systemd make the cgroups; cgroupsPath is SLICE:PREFIX:NAME")
+	fs.String("criu", "", "accepted; criu is looked for in PATH")
 	rootless := fs.String("rootless", "auto", "auto or false")
 	showVersion := fs.Bool("version", false, "print the version")
 	fs.BoolVar(showVersion, "v", false, "print the version")
@@ -89,10 +94,10 @@ func Main(args []string, version string) int {
 	case *showVersion:
 		fmt.Fprintf(g.stdout, "tare-run version %s\nspec: %s\n", version, specs.Version)
 		return 0
-	case *systemd:
-		return g.fail(fault.Unsupported("--systemd-cgroup is not supported by this runtime"))
 	case *rootless == "true":
 		return g.fail(fault.Unsupported("--rootless is not supported by this runtime"))
+	case g.logFormat != "text" && g.logFormat != "json":
+		return g.fail(fault.Invalid("invalid log-format: %s", g.logFormat))
 	case fs.NArg() == 0 || fs.Arg(0) == "help":
 		usage(g)
 		return 0
@@ -111,7 +116,7 @@ func Main(args []string, version string) int {
 			return 0
 		}
 		if err != nil {
-			return g.fail(err)
+			return max(g.fail(err), code)
 		}
 		return code
 	}
@@ -132,26 +137,39 @@ func usage(g *global) {
 	fmt.Fprintln(g.stderr, "  supervise …")
 }
 
-// fail reports an error and returns the exit code: 127 or 126 if the program could not be executed.
+// fail reports an error and returns the exit code, runc's for any failure.
 func (g *global) fail(err error) int {
 	fmt.Fprintln(g.stderr, "tare-run:", err)
-	if g.log != "" {
-		if f, ferr := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); ferr == nil {
-			now := time.Now().Format(time.RFC3339)
-			if g.logFormat == "json" {
-				b, _ := json.Marshal(map[string]string{"level": "error", "msg": err.Error(), "time": now})
-				f.Write(append(b, '\n'))
-			} else {
-				fmt.Fprintf(f, "time=%q level=error msg=%q\n", now, err.Error())
-			}
-			f.Close()
-		}
-	}
-	var exec *launch.ExecError
-	if errors.As(err, &exec) {
-		return exec.Code()
-	}
+	g.entry("error", err.Error())
 	return 1
+}
+
+// warn says where less was done than asked for; what was going on goes on.
+func (g *global) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if g.log == "" {
+		fmt.Fprintln(g.stderr, "tare-run: warning:", text)
+	}
+	g.entry("warning", text)
+}
+
+// entry writes to --log.
+func (g *global) entry(level, text string) {
+	if g.log == "" {
+		return
+	}
+	f, err := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	now := time.Now().Format(time.RFC3339)
+	if g.logFormat == "json" {
+		b, _ := json.Marshal(map[string]string{"level": level, "msg": text, "time": now})
+		f.Write(append(b, '\n'))
+	} else {
+		fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, text)
+	}
 }
 
 // parse reads flags and wants between low and high further arguments (high < 0: any number).

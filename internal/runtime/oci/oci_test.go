@@ -196,10 +196,10 @@ func TestLife(t *testing.T) {
 	if _, code := r.run("exec", r.id, "sh", "-c", "exit 9"); code != 9 {
 		t.Errorf("exec's exit code is %d", code)
 	}
-	if code := r.fails("executable file not found in $PATH", "exec", r.id, "nosuch"); code != 127 {
+	if code := r.fails("executable file not found in $PATH", "exec", r.id, "nosuch"); code != 255 {
 		t.Errorf("exit %d", code)
 	}
-	if code := r.fails("permission denied", "exec", r.id, "/bin"); code != 126 {
+	if code := r.fails("permission denied", "exec", r.id, "/bin"); code != 255 {
 		t.Errorf("exit %d", code)
 	}
 	process := r.bundle + "/process.json"
@@ -294,7 +294,7 @@ func TestRunForwardsSignals(t *testing.T) {
 // Errors reach the log in the form that engines parse, and what was made is undone.
 func TestErrors(t *testing.T) {
 	r := newRig(t, "nosuch")
-	if code := r.fails(`exec: "nosuch": executable file not found in $PATH`, "run", "-b", r.bundle, r.id); code != 127 {
+	if code := r.fails(`exec: "nosuch": executable file not found in $PATH`, "run", "-b", r.bundle, r.id); code != 1 {
 		t.Errorf("exit %d", code)
 	}
 	b, err := os.ReadFile(r.bundle + "/log")
@@ -307,20 +307,22 @@ func TestErrors(t *testing.T) {
 	if _, err := time.Parse(time.RFC3339, entry.Time); err != nil {
 		t.Error(err)
 	}
-	// With create and start apart, start tells it.
-	r.ok("create", "-b", r.bundle, r.id)
-	pid := r.state().Pid
-	if code := r.fails("executable file not found", "start", r.id); code != 127 {
-		t.Errorf("exit %d", code)
-	}
-	reap(pid)
-	r.status(specs.StateStopped)
-	r.ok("delete", r.id)
+	// With create and start apart, create tells it: engines take it for the answer to their own start.
+	r.fails(`exec: "nosuch": executable file not found in $PATH`, "create", "-b", r.bundle, r.id)
+	r.fails("does not exist", "state", r.id)
+	r.edit(func(s *specs.Spec) { s.Process.Args = []string{"/etc"} })
+	must(t, os.Mkdir(r.bundle+"/rootfs/etc", 0o755))
+	r.fails(`exec: "/etc": permission denied`, "create", "-b", r.bundle, r.id)
+	// A file that only its owner may execute.
+	must(t, os.WriteFile(r.bundle+"/rootfs/bin/private", []byte("#!/bin/sh\n"), 0o700))
+	r.edit(func(s *specs.Spec) { s.Process.Args, s.Process.User.UID = []string{"private"}, 7 })
+	r.fails(`exec: "private": permission denied`, "create", "-b", r.bundle, r.id)
+	r.edit(func(s *specs.Spec) { s.Process.User.UID, s.Version = 0, "2.0.0" })
+	r.fails("ociVersion 2.0.0 is not supported", "create", "-b", r.bundle, r.id)
+	r.edit(func(s *specs.Spec) { s.Version = specs.Version })
 
-	r.edit(func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststart: []specs.Hook{{Path: "/x"}}} })
-	r.fails("hooks.poststart is not supported", "create", "-b", r.bundle, r.id)
 	r.edit(func(s *specs.Spec) {
-		s.Hooks = nil
+		s.Process.Args = []string{"true"}
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "missing", Options: []string{"bind"}})
 	})
 	r.fails("bind source path does not exist: "+r.bundle+"/missing", "create", "-b", r.bundle, r.id)
@@ -329,8 +331,9 @@ func TestErrors(t *testing.T) {
 	r.fails("invalid container ID", "create", "-b", r.bundle, "..")
 	r.fails("unknown signal", "kill", r.id, "FOO")
 	r.fails("unknown command", "nosuch")
-	r.fails("--systemd-cgroup is not supported", "--systemd-cgroup", "list")
-	r.fails("--no-pivot is not supported", "create", "--no-pivot", r.id)
+	r.fails("invalid log-format", "--log-format", "xml", "list")
+	r.edit(func(s *specs.Spec) { s.Linux.CgroupsPath = "/x" })
+	r.fails("expected cgroupsPath to be of format", "--systemd-cgroup", "create", "-b", r.bundle, r.id)
 	r.fails("wrong number of arguments", "start")
 	must(t, os.WriteFile(r.bundle+"/config.json", []byte("{"), 0o644))
 	r.fails("is not a container's spec", "run", "-b", r.bundle, r.id)

@@ -22,12 +22,14 @@ func run(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	fs.BoolVar(&o.detach, "detach", false, "don't wait for the container's end")
 	fs.BoolVar(&o.detach, "d", false, "short for --detach")
 	keep := fs.Bool("keep", false, "don't delete the container after its end")
-	refuse := refused(fs, "no-pivot", "no-subreaper")
+	noSubreaper := fs.Bool("no-subreaper", false, "don't adopt the container's orphans")
 	if err := parse(fs, args, 1, 1); err != nil {
 		return 1, err
 	}
-	if err := refuse(); err != nil {
-		return 1, err
+	if !o.detach && !*noSubreaper {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return 1, fault.Internal("cannot become the parent of orphans: %w", err)
+		}
 	}
 	c, err := g.newContainer(fs.Arg(0), o)
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *container) start() error {
 	child := launch.Resume(c.plan, fd)
 	defer child.Close()
 	_ = os.Remove(filepath.Join(c.dir, socketFile))
-	return goAndReport(child)
+	return c.g.started(child, c.child.PidFD, c.spec, &c.rec)
 }
 
 // foreground is this process standing in for the one in the container: signals
@@ -126,9 +128,13 @@ func (f *foreground) resize() {
 func (f *foreground) wait(pid int) (int, error) {
 	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		if err == nil {
+		// Orphans of the container that came here end here too.
+		ended, err := unix.Wait4(-1, &ws, 0, nil)
+		if err == nil && ended == pid {
 			break
+		}
+		if err == nil {
+			continue
 		}
 		if !errors.Is(err, unix.EINTR) {
 			return 1, fault.Internal("cannot wait for the container: %w", err)

@@ -6,6 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime"
@@ -18,11 +22,8 @@ import (
 func spec(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	var o options
 	bundleFlag(flags, &o)
-	refuse := refused(flags, "rootless")
+	rootless := flags.Bool("rootless", false, "for a user without privileges: a user namespace with that user as root")
 	if err := parse(flags, args, 0, 0); err != nil {
-		return 1, err
-	}
-	if err := refuse(); err != nil {
 		return 1, err
 	}
 	s := defaults.Spec()
@@ -31,6 +32,9 @@ func spec(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	s.Process.NoNewPrivileges = true
 	s.Root.Readonly = true
 	s.Hostname = "tare"
+	if *rootless {
+		withoutPrivileges(s)
+	}
 	file := filepath.Join(o.bundle, specFile)
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 	if errors.Is(err, fs.ErrExist) {
@@ -42,6 +46,31 @@ func spec(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	return 0, errors.Join(printJSON(f, s), f.Close())
 }
 
+// withoutPrivileges changes a spec into one that a user can run who is nobody special.
+func withoutPrivileges(s *specs.Spec) {
+	l := s.Linux
+	l.Namespaces = slices.DeleteFunc(l.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.NetworkNamespace || n.Type == specs.UserNamespace
+	})
+	l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	l.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}}
+	l.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}}
+	var mounts []specs.Mount
+	for _, m := range s.Mounts {
+		switch {
+		case m.Destination == "/sys": // one of its own needs a network namespace of its own
+			mounts = append(mounts, specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}})
+			continue
+		case strings.HasPrefix(m.Destination, "/sys/fs/cgroup"):
+			continue // in the bind of /sys
+		}
+		// Groups besides its own are not there.
+		m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return strings.HasPrefix(o, "gid=") || strings.HasPrefix(o, "uid=") })
+		mounts = append(mounts, m)
+	}
+	s.Mounts, l.Resources = mounts, nil
+}
+
 // showPlan prints what starting a bundle would do on this machine, and does nothing.
 func showPlan(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	if err := parse(flags, args, 1, 1); err != nil {
@@ -51,14 +80,14 @@ func showPlan(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	if s.Linux != nil && s.Linux.CgroupsPath == "" {
-		s.Linux.CgroupsPath = "/ID"
+	if err := g.check(s, "ID"); err != nil {
+		return 1, err
 	}
 	host, err := launch.Host()
 	if err != nil {
 		return 1, err
 	}
-	p, err := plan.Compile(s, nil, host)
+	p, err := plan.CompileWith(s, nil, host, plan.Options{Runtime: true})
 	if err != nil {
 		return 1, err
 	}

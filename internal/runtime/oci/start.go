@@ -36,10 +36,15 @@ func start(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	p, err := plan.Compile(s, nil, host)
+	p, err := plan.CompileWith(s, nil, host, r.Options)
 	if err != nil {
 		return 1, err
 	}
+	pidfd, err := unix.PidfdOpen(r.Pid, 0)
+	if err != nil || !alive(r.Pid, r.StartTime) {
+		return 1, fault.Conflict("cannot start a container that has stopped")
+	}
+	defer unix.Close(pidfd)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 1, fault.Internal("cannot make a socket: %w", err)
@@ -52,16 +57,36 @@ func start(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	defer child.Close()
 	// From here on the container counts as started, even if this process dies.
 	_ = os.Remove(filepath.Join(dir, socketFile))
-	return 0, goAndReport(child)
+	if err := g.started(child, pidfd, s, r); err != nil {
+		g.abandon(s, r, dir, pidfd)
+		return 1, err
+	}
+	return 0, nil
 }
 
-func goAndReport(child *launch.Process) error {
+// started says go, and is back once the program runs and the hooks for that have run.
+func (g *global) started(child *launch.Process, pidfd int, s *specs.Spec, r *record) error {
 	if err := child.Go(); err != nil {
 		return err
 	}
-	m, err := child.Next()
-	if err != nil {
+	if _, err := g.follow(child, pidfd, s, r, specs.StateCreated); err != nil {
 		return err
 	}
-	return m.Err
+	if s.Hooks != nil {
+		return g.runHooks("poststart", s.Hooks.Poststart, r.state(specs.StateRunning))
+	}
+	return nil
+}
+
+// abandon destroys a container that could not be started (runtime.md, "Lifecycle", steps 7 to 9). One
+// whose program could not be executed has ended by itself, and is left for delete.
+func (g *global) abandon(s *specs.Spec, r *record, dir string, pidfd int) {
+	if s.Hooks == nil || len(s.Hooks.StartContainer)+len(s.Hooks.Poststart) == 0 {
+		return
+	}
+	_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(killLimit.Milliseconds()))
+	if err := g.delete(r, dir); err != nil {
+		g.warn("%v", err)
+	}
 }

@@ -18,16 +18,33 @@ import (
 	"tare/internal/base/files"
 	"tare/internal/runtime"
 	"tare/internal/runtime/cgroup"
+	"tare/internal/runtime/plan"
 )
+
+// told is what state and list tell of a container, with runc's keys.
+type told struct {
+	Version     string               `json:"ociVersion"`
+	ID          string               `json:"id"`
+	Pid         int                  `json:"pid"`
+	Status      specs.ContainerState `json:"status"`
+	Bundle      string               `json:"bundle"`
+	Rootfs      string               `json:"rootfs"`
+	Created     time.Time            `json:"created"`
+	Annotations map[string]string    `json:"annotations,omitempty"`
+	Owner       string               `json:"owner"`
+}
 
 // record is a container's state.json.
 type record struct {
-	specs.State
-	Rootfs    string    `json:"rootfs"`
-	Created   time.Time `json:"created"`
-	Owner     string    `json:"owner"`
-	StartTime uint64    `json:"initStartTime"` // of init, in clock ticks after boot
-	Cgroup    string    `json:"cgroup"`
+	told
+	StartTime uint64       `json:"initStartTime"` // of init, in clock ticks after boot
+	Cgroup    string       `json:"cgroup"`
+	Options   plan.Options `json:"options"` // that its plan was compiled with
+}
+
+// state is the container's, as hooks and others see it.
+func (r *record) state(status specs.ContainerState) specs.State {
+	return specs.State{Version: r.Version, ID: r.ID, Status: status, Pid: r.Pid, Bundle: r.Bundle, Annotations: r.Annotations}
 }
 
 const (
@@ -137,7 +154,7 @@ func state(g *global, fs *flag.FlagSet, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	return 0, printJSON(g.stdout, r)
+	return 0, printJSON(g.stdout, r.told)
 }
 
 // signalInit sends a signal to the container's init, if it is still the same process.

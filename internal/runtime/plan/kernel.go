@@ -35,7 +35,11 @@ func compileKernel(p *Plan, spec *specs.Spec, ns namespaces) error {
 	if err := compileMemoryPolicy(p, spec.Linux.MemoryPolicy); err != nil {
 		return err
 	}
-	if pers := spec.Linux.Personality; pers != nil {
+	return compilePersonality(p, spec.Linux.Personality)
+}
+
+func compilePersonality(p *Plan, pers *specs.LinuxPersonality) error {
+	if pers != nil {
 		if len(pers.Flags) != 0 {
 			return unsupported("linux.personality.flags")
 		}

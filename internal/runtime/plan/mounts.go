@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -34,11 +35,21 @@ func compileRoot(p *Plan, spec *specs.Spec, rootfs *runtime.Overlay) error {
 		p.add(Step{Op: OpRoot, Why: "root.path", Path: path.Clean(spec.Root.Path)})
 		return nil
 	}
+	s, err := Overlay(rootfs)
+	if err != nil {
+		return err
+	}
+	p.add(s)
+	return nil
+}
+
+// Overlay is the step that mounts the root from layers. Its Path is where: on the work directory, or without one on the topmost layer.
+func Overlay(rootfs *runtime.Overlay) (Step, error) {
 	if len(rootfs.Lower) == 0 {
-		return fault.Invalid("the root has no layers")
+		return Step{}, fault.Invalid("the root has no layers")
 	}
 	if (rootfs.Upper == "") != (rootfs.Work == "") {
-		return fault.Invalid("an overlay's upper and work directories go together")
+		return Step{}, fault.Invalid("an overlay's upper and work directories go together")
 	}
 	s := Step{Op: OpOverlay, Why: "rootfs", List: rootfs.Lower, Source: rootfs.Upper, Type: rootfs.Work}
 	if s.Path = rootfs.Work; s.Path == "" {
@@ -53,11 +64,10 @@ func compileRoot(p *Plan, spec *specs.Spec, rootfs *runtime.Overlay) error {
 	}
 	for _, dir := range dirs {
 		if !path.IsAbs(dir) {
-			return fault.Invalid("overlay directory %s is not absolute", dir)
+			return Step{}, fault.Invalid("overlay directory %s is not absolute", dir)
 		}
 	}
-	p.add(s)
-	return nil
+	return s, nil
 }
 
 func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
@@ -131,8 +141,11 @@ func compileMounts(p *Plan, spec *specs.Spec, ns namespaces, host Host) error {
 				last = append(last, Step{Op: OpAttr, Why: field, Path: dest, Set: unix.MOUNT_ATTR_RDONLY})
 			}
 			op := OpMount
-			if o.copyUp {
+			switch {
+			case o.copyUp:
 				op = OpCopyUp
+			case m.Type == "tmpfs" && !slices.ContainsFunc(o.data, func(w string) bool { return strings.HasPrefix(w, "mode=") }):
+				op = OpTmpfs
 			}
 			if l := spec.Linux.MountLabel; l != "" && m.Type != "proc" && m.Type != "sysfs" {
 				o.data = append(o.data, quoted(l))

@@ -167,6 +167,10 @@ func CompileWith(spec *specs.Spec, rootfs *runtime.Overlay, host Host, opts Opti
 	}
 	compileHooks(p, spec)
 	compileSeal(p, spec)
+	if f := propagation[spec.Linux.RootfsPropagation]; f&unix.MS_SHARED != 0 {
+		// pivot_root(2) takes none that is shared; it becomes so again below.
+		p.add(Step{Op: OpRemount, Why: "linux.rootfsPropagation", Path: "/", Prop: unix.MS_PRIVATE})
+	}
 	pivot := Step{Op: OpPivot, Why: "root"}
 	if opts.NoPivot {
 		pivot.Flags, pivot.Why = 1, "--no-pivot"
@@ -216,6 +220,12 @@ func CompileExec(spec *specs.Spec, process *specs.Process, host Host) (*Plan, er
 	}
 	p.add(Step{Op: OpKeyring, Why: "process"})
 	compileLabels(p, process, host)
+	if err := compilePersonality(p, spec.Linux.Personality); err != nil {
+		return nil, err
+	}
+	if err := compileMemoryPolicy(p, spec.Linux.MemoryPolicy); err != nil {
+		return nil, err
+	}
 	p.add(Step{Op: OpJoin, Why: "linux.namespaces", Flags: flags})
 	if process.Terminal {
 		p.add(console(process, ""))

@@ -32,6 +32,7 @@ const (
 	OpOverlay            // mount List (lower), Source (upper), Type (work), Data ("volatile") on the host's Path: the root
 	OpRoot               // bind the host's Path on itself: the root
 	OpMount              // mount Source of Type with Flags and Data on Path in the root; then RecSet, RecClear; then Prop
+	OpTmpfs              // OpMount of a tmpfs that gets the mode of the directory at Path, if there is one
 	OpCopyUp             // OpMount of a tmpfs that starts with what is at Path
 	OpRemount            // change the mount at Path in the root: Set and Clear, or with Type its file system's Flags and Data
 	OpBind               // bind Source (host), or Data below it, resolved as if Source were /, on Path in the root; Flags MS_REC; Set, Clear and RecSet, RecClear attributes; Num an id mapping (see IDMap); Prop
@@ -120,13 +121,13 @@ func (s *Step) String() string {
 		return "mount overlay as root, lower " + strings.Join(s.List, ":") + orNothing(", upper ", s.Source) + orNothing(", work ", s.Type) + orNothing(", ", s.Data) + ", on " + s.Path
 	case OpRoot:
 		return "bind root " + s.Path
-	case OpMount:
+	case OpMount, OpTmpfs:
 		return "mount " + s.Source + " on " + s.Path + " type " + s.Type + parens(flagNames(s.Flags, mountNames), s.Data, attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
 	case OpCopyUp:
 		return "mount tmpfs on " + s.Path + " with what is there" + parens(flagNames(s.Flags, mountNames), s.Data, attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
 	case OpRemount:
 		if s.Type == "" {
-			return "change mount " + s.Path + parens(attrNames("", s.Set, s.Clear))
+			return "change mount " + s.Path + parens(attrNames("", s.Set, s.Clear), attrNames("r", s.RecSet, s.RecClear), propagationName(s.Prop))
 		}
 		return "change file system at " + s.Path + parens(flagNames(s.Flags, mountNames), s.Data)
 	case OpBind:
