@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"tare/internal/runtime/plan"
 )
 
 // Shield executes this program again from a file that nobody can write to, unless that is so already. A child that is born into the
@@ -23,6 +25,15 @@ func Shield() error {
 	}
 	program := fdPath(fd)
 	return &os.PathError{Op: "exec", Path: program, Err: syscall.Exec(program, os.Args, os.Environ())}
+}
+
+// ShieldFor is Shield where a process of this plan would be born next to those of a container. It is for command lines, which may begin
+// anew: call it before anything is made.
+func ShieldFor(p *plan.Plan) error {
+	if p.PidNS == "" && !p.JoinPid {
+		return nil
+	}
+	return Shield()
 }
 
 // shielded tells whether this process runs from a mount that is read-only, or a sealed copy.
