@@ -5,7 +5,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PROGRAMS := tare tared tare-run tare-registry
 
-.PHONY: all build test deps lint e2e bench demo clean
+.PHONY: all build test deps lint e2e fuzz bench demo clean
 
 all: build
 
@@ -25,6 +25,9 @@ deps: ## what the tests run beside Tare, where it is missing: a few Debian packa
 
 e2e: build ## real programs in real images (debootstrap, apt, nginx, redis, peers); installs what it needs
 	test/e2e/run.sh
+
+fuzz: ## every fuzz target for FUZZTIME (60s) each; FUZZ=regexp takes some of them, by PACKAGE.TARGET
+	test/fuzz.sh
 
 bench: build ## interleaved with Debian's docker and podman; writes bench/README.md
 	bench/run.sh

@@ -452,3 +452,25 @@ func TestLoadUncompressedLayout(t *testing.T) {
 		})
 	}
 }
+
+// FuzzLoad loads what is no archive, or nearly one: an error, and nothing left.
+func FuzzLoad(f *testing.F) {
+	s := open(f)
+	put(f, s, []string{"a"}, "base", "one")
+	f.Add(save(f, s, "a"))
+	old, _ := legacy(f, false)
+	f.Add(old)
+	to := open(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		names, err := Load(t.Context(), to, bytes.NewReader(data), nil)
+		if err != nil && len(names) > 0 {
+			t.Error("names of a failed load")
+		}
+		for _, img := range to.List() {
+			if _, err := to.Remove(img.ID.String(), true, false); err != nil {
+				t.Error(err)
+			}
+		}
+		empty(t, to)
+	})
+}

@@ -659,3 +659,29 @@ func FuzzNextPage(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHeaders parses what a registry may put into headers and manifests.
+func FuzzHeaders(f *testing.F) {
+	f.Add("0-1023", "120", `<https://x/y?n=1>; rel="next"`, "application/json; charset=utf-8", []byte(`{"schemaVersion":2}`))
+	f.Add("bytes=0-", "Wed, 21 Oct 2015 07:28:00 GMT", `<`, ";", []byte(`{"errors":[{"code":"X","message":"y"}]}`))
+	f.Fuzz(func(t *testing.T, span, after, link, kind string, body []byte) {
+		if n := rangeEnd(span); n < 0 {
+			t.Errorf("%q ends at %d", span, n)
+		}
+		if d := retryAfter(http.Header{"Retry-After": {after}}); d < 0 || d > longestPause {
+			t.Errorf("%q waits %s", after, d)
+		}
+		base := &url.URL{Scheme: "https", Host: "a.b"}
+		if next := nextPage(http.Header{"Link": {link}}, base); strings.Contains(next, "://") && !strings.HasPrefix(next, "/") {
+			t.Errorf("%q leads to %q", link, next)
+		}
+		if d, err := describe(body, kind); err == nil && d.Digest != digest.FromBytes(body) {
+			t.Error("another digest")
+		}
+		c := &Client{patience: time.Minute}
+		e := c.readError(&http.Response{StatusCode: 400, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body))})
+		if len(e.Error()) > 1<<17 {
+			t.Error("a long error")
+		}
+	})
+}
