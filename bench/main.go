@@ -88,7 +88,7 @@ func (b *bench) run() error {
 		name string
 		do   func() error
 	}{
-		{"run", b.runs}, {"exec", b.exec}, {"starts", b.starts}, {"pull", b.pull}, {"build", b.build},
+		{"run", b.runs}, {"exec", b.exec}, {"starts", b.starts}, {"ship", b.ship}, {"build", b.build},
 	} {
 		if b.only != "" && !strings.Contains(m.name, b.only) {
 			continue

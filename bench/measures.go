@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"tare/internal/test/images"
 )
 
 func (b *bench) runs() error {
@@ -108,38 +106,6 @@ func memory(program string) (kib int64) {
 		}
 	}
 	return kib
-}
-
-// pull fetches 8 layers, 494 MB, 15,000 files from a registry on loopback into an engine that has none of them.
-func (b *bench) pull() error {
-	img, err := images.Generate(images.Options{Layers: 8, FilesPerLayer: 1875, FileSize: 33000})
-	if err != nil {
-		return err
-	}
-	if err := img.Push("http://"+registryAddr, "bench/large", "1"); err != nil {
-		return err
-	}
-	ref := registryAddr + "/bench/large:1"
-	pull := func(e *engine) error {
-		return e.do(append(append([]string{"pull", "-q"}, e.pulls...), ref)...)
-	}
-	times := map[string][]float64{}
-	for r := range 6 {
-		for _, e := range b.engines {
-			t, err := timed(func() error { return pull(e) })
-			if err != nil {
-				return err
-			}
-			if r > 0 {
-				times[e.name] = append(times[e.name], t)
-			}
-			if err := e.do("rmi", "-f", ref); err != nil {
-				return err
-			}
-		}
-	}
-	b.record("pull, 8 layers, 494 MB, 15,000 files", "ms", "≤ 0.8× docker", times)
-	return nil
 }
 
 // build repeats a fully cached build: 5,000 files of context, 5 RUNs, two stages.

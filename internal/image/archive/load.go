@@ -10,12 +10,15 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
@@ -40,7 +43,13 @@ func Load(ctx context.Context, s *image.Store, r io.Reader, p progress.Sink) ([]
 		images: map[digest.Digest]*image.Image{},
 	}
 	arrived := s.Arrive()
+	ld.ahead.ctx, ld.ahead.stop = context.WithCancel(ctx)
+	ld.ahead.group.SetLimit(runtime.NumCPU())
 	names, err := ld.run(r)
+	if err != nil {
+		ld.ahead.stop()
+	}
+	ld.used = append(ld.used, ld.ahead.end()...)
 	if err != nil {
 		ld.undo()
 	}
@@ -71,6 +80,54 @@ type loading struct {
 	fresh  []digest.Digest                // those that were not there before
 	names  []naming                       // to be set when all images are there
 	loaded []string
+	ahead  unpacking
+}
+
+// unpacking makes layers of blobs while the archive goes on: what is compressed and no larger than any layer is one, most likely. Whoever
+// needs the layer finds it there.
+type unpacking struct {
+	group errgroup.Group
+	ctx   context.Context
+	stop  context.CancelFunc
+
+	mu     sync.Mutex // guards layers
+	layers []digest.Digest
+}
+
+// begin unpacks the blob d, if it is compressed. That it can't be unpacked is told by who needs it.
+func (u *unpacking) begin(s *image.Store, d digest.Digest) {
+	u.group.Go(func() error {
+		f, err := s.Blobs.Reader(d)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		var head [6]byte
+		if n, _ := io.ReadFull(f, head[:]); compress.Detect(head[:n]) == compress.None {
+			return nil
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return nil
+		}
+		tar, _, err := compress.Reader(u.ctx, f)
+		if err != nil {
+			return nil
+		}
+		defer tar.Close()
+		if l, err := s.Layers.Unpack(u.ctx, tar, ""); err == nil {
+			u.mu.Lock()
+			u.layers = append(u.layers, l.DiffID)
+			u.mu.Unlock()
+		}
+		return nil
+	})
+}
+
+// end waits for all of them and returns the layers that were made.
+func (u *unpacking) end() []digest.Digest {
+	u.group.Wait()
+	u.stop()
+	return u.layers
 }
 
 type naming struct {
@@ -117,6 +174,7 @@ func (ld *loading) run(r io.Reader) ([]string, error) {
 			return nil, context.Cause(ld.ctx)
 		}
 	}
+	ld.ahead.group.Wait()
 	if err := ld.makeImages(); err != nil {
 		return nil, err
 	}
@@ -214,7 +272,9 @@ func (ld *loading) blob(d digest.Digest, size int64, r io.Reader) error {
 	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, ld.counting(d.Encoded(), size, r), make([]byte, 256<<10)); err != nil {
 		return tarError("blob "+d.String(), err)
 	}
-	_, err = w.Commit(size)
+	if _, err = w.Commit(size); err == nil {
+		ld.ahead.begin(ld.s, d)
+	}
 	return err
 }
 
