@@ -31,3 +31,24 @@ func TestTheSameOptionsGiveTheSameImage(t *testing.T) {
 		t.Errorf("compresses %.1f:1, want about 3:1", ratio)
 	}
 }
+
+func TestOddImagesAreThirtyAndTheSameEachTime(t *testing.T) {
+	a, err := Odd([]byte("program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Odd([]byte("program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for i := range a {
+		names[a[i].Name] = true
+		if a[i].Root.Digest != b[i].Root.Digest {
+			t.Errorf("%s has two digests", a[i].Name)
+		}
+	}
+	if len(names) != 30 {
+		t.Errorf("%d images of %d names", len(a), len(names))
+	}
+}
