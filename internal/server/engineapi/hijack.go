@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -67,6 +68,7 @@ func connect(client net.Conn, sent *bufio.Reader, s *container.Stream, stdin boo
 	done := make(chan struct{}, 2) // one for each direction that ended the attachment
 	if s.Conn == nil {
 		if s.Past != nil {
+			awaitHeadRead(client)
 			io.Copy(client, s.Past)
 		}
 		client.Close()
@@ -87,6 +89,7 @@ func connect(client net.Conn, sent *bufio.Reader, s *container.Stream, stdin boo
 		}
 	}()
 	go func() {
+		awaitHeadRead(client)
 		if s.Past != nil {
 			if _, err := io.Copy(client, s.Past); err != nil {
 				done <- struct{}{}
@@ -101,6 +104,33 @@ func connect(client net.Conn, sent *bufio.Reader, s *container.Stream, stdin boo
 	<-done
 	s.Conn.Close()
 	client.Close()
+}
+
+// headLimit is how long at most output waits for the client to read the head of the answer, headPause the first and the longest
+// time between two looks.
+const headLimit = 5 * time.Second
+
+var headPause = [2]time.Duration{20 * time.Microsecond, 5 * time.Millisecond}
+
+// awaitHeadRead returns when the client has read all that was sent. docker-py reads the head through a buffer and then goes on
+// without it: output that comes together with the head is lost. Only a unix socket tells what its reader has not read.
+func awaitHeadRead(client net.Conn) {
+	sc, ok := client.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	pause := headPause[0]
+	for end := time.Now().Add(headLimit); time.Now().Before(end); time.Sleep(pause) {
+		pause = min(2*pause, headPause[1])
+		unread := 0
+		if raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }) != nil || err != nil || unread == 0 {
+			return
+		}
+	}
 }
 
 // copyInput moves what the client types to the process. Without stdin it is read and thrown away, so that
