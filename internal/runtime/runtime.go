@@ -74,6 +74,14 @@ type Create struct {
 	Bundle string   `json:"bundle"`
 	Rootfs *Overlay `json:"rootfs,omitempty"` // nil: root.path of the spec, as it is
 	Stdio  Stdio    `json:"stdio"`
+	// Runtime has another OCI runtime run the container; nil: our own.
+	Runtime *Foreign `json:"runtime,omitempty"`
+}
+
+// Foreign is an OCI runtime's command line, such as runc's.
+type Foreign struct {
+	Path string   `json:"path"`           // absolute
+	Args []string `json:"args,omitempty"` // before its command
 }
 
 // Exec asks for a further process in a running container.

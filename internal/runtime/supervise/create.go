@@ -32,9 +32,11 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 		spec.Linux.CgroupsPath = "/tare/" + s.instance + "/" + req.ID
 	}
 	spec.Process.Terminal = req.Stdio.Terminal
-	compiled, err := plan.Compile(spec, req.Rootfs, s.host)
-	if err != nil {
-		return err
+	var compiled *plan.Plan
+	if req.Runtime == nil {
+		if compiled, err = plan.Compile(spec, req.Rootfs, s.host); err != nil {
+			return err
+		}
 	}
 	c := &container{s: s, id: req.ID, bundle: req.Bundle, cgroup: spec.Linux.CgroupsPath, rootfs: req.Rootfs, limited: isLimited(spec), created: time.Now().UnixNano(), ownPids: hasOwnPids(spec)}
 	if c.group, err = cgroup.Open(spec.Linux.CgroupsPath); err != nil {
@@ -42,6 +44,9 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	}
 	p := &c.init
 	p.c = c
+	if req.Runtime != nil {
+		return s.createForeign(r, req, spec, c)
+	}
 	if err = c.group.Create(spec.Linux.Resources); err == nil {
 		err = c.group.Delegate(spec)
 	}

@@ -56,6 +56,10 @@ func (c *container) forgetFailed() {
 // try removes the cgroup, now or a little later, then the container's last trace.
 func (m *removal) try() {
 	c := m.c
+	if c.foreign != nil && !c.foreign.Deleted {
+		m.deleteForeign()
+		return
+	}
 	err := c.group.Remove()
 	if err != nil && time.Since(m.began) < removalTime {
 		if !c.ownPids || m.pause > 0 {

@@ -15,10 +15,16 @@ type errandState struct {
 	Compression *compression `json:"compression,omitempty"`
 }
 
-// ended does what follows an errand.
-func (s *supervisor) errandEnded(pid int, status unix.WaitStatus) {
+// reaped does what follows an errand; other children fell to us when their parents ended.
+func (s *supervisor) reaped(pid int, status unix.WaitStatus) {
 	e := s.errands[pid]
 	if e == nil {
+		if s.pending > 0 { // it may be what a foreign runtime's command is about to tell of
+			if s.unclaimed == nil {
+				s.unclaimed = make(map[int]unix.WaitStatus)
+			}
+			s.unclaimed[pid] = status
+		}
 		return
 	}
 	delete(s.errands, pid)

@@ -33,8 +33,18 @@ func (p *process) reap() {
 		p.reapOrphan(0)
 	case pid == 0 || status.Stopped() || status.Continued():
 	default:
-		p.end(codeOf(status))
+		p.endWith(status)
 	}
+}
+
+// endWith is what follows the end of a process whose status is known.
+func (p *process) endWith(status unix.WaitStatus) {
+	if p.phase == going && p.c.foreign != nil { // a short program: the command that started it is about to end
+		p.faster, p.status = true, status
+		p.s().loop.watch(p.pidfd, nil, 0)
+		return
+	}
+	p.end(codeOf(status))
 }
 
 // end is what follows the end of a process, in the order that others may rely on:

@@ -26,7 +26,7 @@ func (p *process) reapOrphan(tries int) {
 		return
 	}
 	if status, ok := exitStatus(p.pidfd, p.pid); ok {
-		p.end(codeOf(status))
+		p.endWith(status)
 		return
 	}
 	if tries >= exitTries {

@@ -41,9 +41,11 @@ type process struct {
 	stdin    stdin
 	out, err source
 	attached []*attachment
-	pipes    [3]uint64   // inodes of init's stdin, stdout and stderr; 0: none
-	kept     bool        // engines have its descriptors too
-	begun    bool        // all is watched, if it was taken over
+	pipes    [3]uint64 // inodes of init's stdin, stdout and stderr; 0: none
+	kept     bool      // engines have its descriptors too
+	begun    bool      // all is watched, if it was taken over
+	faster   bool      // it ended with status before a foreign runtime's command to start it did
+	status   unix.WaitStatus
 	reason   string      // why its exit code is not known
 	failure  *wire.Error // why it never ran
 	waiting  *request    // Create, Start or Exec to be answered
@@ -54,25 +56,16 @@ func (p *process) s() *supervisor { return p.c.s }
 
 func (p *process) ref() runtime.Ref { return runtime.Ref{Container: p.c.id, Exec: p.exec} }
 
-// launch makes the pipes and starts the child; its "created" comes later. uid
-// owns the pipes, so that the program may open /dev/stdout anew.
-func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid uint32) (err error) {
+// openStdio makes the process's pipes; uid owns them, so that the program may open /dev/stdout anew. The child's
+// ends are the caller's to close, and are among those that ends lists.
+func (p *process) openStdio(io runtime.Stdio, uid uint32) (std launch.Stdio, ends []*os.File, err error) {
 	p.terminal, p.once = io.Terminal, io.StdinOnce || p.exec != ""
 	p.size = unix.Winsize{Col: io.Width, Row: io.Height}
 	p.stdin.p, p.stdin.fd = p, -1
 	p.out, p.err = source{p: p, fd: -1, stream: stdout}, source{p: p, fd: -1, stream: stderr}
 	p.sync, p.pidfd = -1, -1
 
-	std := launch.Stdio{Console: io.Terminal}
-	var ends []*os.File // the child's, closed here in any case
-	defer func() {
-		for _, f := range ends {
-			f.Close()
-		}
-		if err != nil {
-			p.closeStdio()
-		}
-	}()
+	std.Console = io.Terminal
 	pipe := func(ours *int, write bool, inode *uint64) *os.File {
 		var fds [2]int
 		if e := unix.Pipe2(fds[:], unix.O_CLOEXEC); e != nil {
@@ -98,18 +91,30 @@ func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid ui
 		ends = append(ends, f)
 		return f
 	}
-	if !io.Terminal {
-		if io.OpenStdin {
-			std.In = pipe(&p.stdin.fd, true, &p.pipes[0])
-		}
-		std.Out = pipe(&p.out.fd, false, &p.pipes[1])
-		std.Err = pipe(&p.err.fd, false, &p.pipes[2])
-		if err != nil {
-			return err
-		}
+	if io.Terminal {
+		return std, nil, nil
+	}
+	if io.OpenStdin {
+		std.In = pipe(&p.stdin.fd, true, &p.pipes[0])
+	}
+	std.Out = pipe(&p.out.fd, false, &p.pipes[1])
+	std.Err = pipe(&p.err.fd, false, &p.pipes[2])
+	if err != nil {
+		p.closeStdio()
+	}
+	return std, ends, err
+}
+
+// launch makes the pipes and starts the child; its "created" comes later.
+func (p *process) launch(compiled *plan.Plan, join int, io runtime.Stdio, uid uint32) error {
+	std, ends, err := p.openStdio(io, uid)
+	defer closeFiles(ends)
+	if err != nil {
+		return err
 	}
 	p.child, err = launch.New(compiled, join, std)
 	if err != nil {
+		p.closeStdio()
 		return err
 	}
 	p.pid, p.pidfd, p.sync = p.child.Pid, p.child.PidFD, p.child.Sync
@@ -158,23 +163,12 @@ func (p *process) fail(err error) {
 	if p.failure != nil {
 		return
 	}
-	p.failure = wire.FromError(err)
-	var failed *launch.ExecError
-	if errors.As(err, &failed) {
-		p.failure.Class = "invalid"
-		p.failure.Program, p.failure.Errno, p.failure.Code = failed.Program, int(failed.Errno), failed.Code()
-	}
+	p.failure = describe(err)
 	_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
 }
 
 // becomeCreated takes the terminal, and answers Create; an exec goes on at once.
 func (p *process) becomeCreated(master *os.File) {
-	if p == &p.c.init {
-		if err := p.c.group.Settle(); err != nil {
-			p.fail(err)
-			return
-		}
-	}
 	if p.phase == going {
 		return // it was told beforehand
 	}
@@ -189,6 +183,11 @@ func (p *process) becomeCreated(master *os.File) {
 		p.goOn()
 		return
 	}
+	p.isCreated()
+}
+
+// isCreated answers Create.
+func (p *process) isCreated() {
 	if err := p.c.group.Settle(); err != nil {
 		p.fail(err)
 		return
@@ -240,6 +239,10 @@ func (p *process) takeMaster(master *os.File) error {
 // goOn lets the created child exec.
 func (p *process) goOn() {
 	p.phase = going
+	if p.c.foreign != nil {
+		p.goForeign()
+		return
+	}
 	if err := p.child.Go(); err != nil {
 		p.fail(err)
 	}
@@ -247,6 +250,13 @@ func (p *process) goOn() {
 
 func (p *process) becomeRunning() {
 	p.s().loop.close(&p.sync)
+	if p.child != nil && p.child.Pid > 0 && p.child.Pid != p.pid { // an exec is born at the end, by a process that is gone now
+		l := p.s().loop
+		l.watch(p.pidfd, nil, 0)
+		p.pid, p.pidfd = p.child.Pid, p.child.PidFD
+		l.watch(p.pidfd, (*exitWatch)(p), unix.EPOLLIN)
+		l.post(p.s().reapAll) // what was left for not knowing it
+	}
 	p.phase = running
 	p.child = nil
 	if p.exec == "" {

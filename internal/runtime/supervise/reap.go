@@ -24,7 +24,7 @@ func (s *supervisor) reapAll() {
 			return
 		}
 		if err == nil && got == pid {
-			s.errandEnded(pid, status)
+			s.reaped(pid, status)
 		}
 	}
 }

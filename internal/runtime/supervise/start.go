@@ -42,17 +42,14 @@ func (s *supervisor) startExec(r *request, req runtime.Exec, want *runtime.Attac
 	if _, ok := c.done[id]; ok || c.execs[id] != nil {
 		return fault.Conflict("exec %s exists already in container %s", id, c.id)
 	}
-	spec, err := s.specs.get(c)
-	if err != nil {
-		return err
-	}
 	req.Process.Terminal = req.Stdio.Terminal
-	compiled, err := plan.CompileExec(spec, &req.Process, s.host)
-	if err != nil {
-		return err
-	}
 	p := &process{c: c, exec: id}
-	if err := p.launch(compiled, c.init.pid, req.Stdio, req.Process.User.UID); err != nil {
+	if c.foreign != nil {
+		err = p.execForeign(&req.Process, req.Stdio)
+	} else {
+		err = p.launchExec(&req)
+	}
+	if err != nil {
 		return err
 	}
 	p.waiting = r
@@ -65,9 +62,22 @@ func (s *supervisor) startExec(r *request, req runtime.Exec, want *runtime.Attac
 			p.fail(err)
 		}
 	}
-	if p.failure == nil && !p.terminal {
+	if p.failure == nil && !p.terminal && c.foreign == nil {
 		p.goOn() // nothing has to happen between its creation and its exec
 	}
 	s.restLater()
 	return nil
+}
+
+// launchExec launches an exec of our own.
+func (p *process) launchExec(req *runtime.Exec) error {
+	spec, err := p.s().specs.get(p.c)
+	if err != nil {
+		return err
+	}
+	compiled, err := plan.CompileExec(spec, &req.Process, p.s().host)
+	if err != nil {
+		return err
+	}
+	return p.launch(compiled, p.c.init.pid, req.Stdio, req.Process.User.UID)
 }

@@ -88,13 +88,15 @@ type supervisor struct {
 	lingering   map[*attachment]struct{} // of processes that ended: their clients have not read all
 	errands     map[int]*errand          // by pid
 	writer      writer
+	pending     int                     // errands that leave a process behind
+	unclaimed   map[int]unix.WaitStatus // of children that ended while there were such
 }
 
 // Main runs the supervisor until it is shut down and returns the exit code:
 // `tare-run supervise --exec-root E --instance I [--ready FD]`. It writes one byte to
 // the ready descriptor when the socket answers. Further uses: with --upgrade it has the supervisor of the exec root
 // execute this program in its place; with --understands N it tells by its exit code whether it could take
-// over from a supervisor that hands over format N; --compress is a child of the supervisor's own.
+// over from a supervisor that hands over format N; --compress and --in-root are children of the supervisor's own.
 func Main(args []string) int {
 	flags := flag.NewFlagSet("tare-run supervise", flag.ContinueOnError)
 	execRoot := flags.String("exec-root", "", "folder of the socket")
@@ -104,6 +106,7 @@ func Main(args []string) int {
 	upgrade := flags.Bool("upgrade", false, "have the running supervisor execute this program in its place")
 	understands := flags.Int("understands", 0, "tell by the exit code whether state of this format can be taken over")
 	compress := flags.Bool("compress", false, "compress standard input to standard output")
+	inside := flags.Bool("in-root", false, "mount the root that descriptor 3 tells of, then execute")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -113,6 +116,8 @@ func Main(args []string) int {
 			return 1
 		}
 		return 0
+	case *inside:
+		return mountAndExecute()
 	case *compress:
 		return compressStdin()
 	case *upgrade && *execRoot != "" && flags.NArg() == 0:
