@@ -114,6 +114,9 @@ func (o *execFlags) exec(g *global, r *record, s *specs.Spec, process *specs.Pro
 	if err != nil {
 		return 1, err
 	}
+	if err := launch.ShieldFor(compiled); err != nil {
+		return 1, fault.Internal("cannot run from a file that is safe from containers: %w", err)
+	}
 	child, err := launch.New(compiled, r.Pid, stdio)
 	if err != nil {
 		return 1, err
@@ -141,18 +144,19 @@ func (o *execFlags) exec(g *global, r *record, s *specs.Spec, process *specs.Pro
 			return abort(err)
 		}
 	}
+	if err := child.Go(); err != nil {
+		return abort(err)
+	}
+	if _, err := g.follow(child, child.PidFD, s, &state, specs.StateRunning); err != nil {
+		return abort(err)
+	}
+	// Only now Pid and PidFD are the program's own; before, they may be of the process that bears it.
 	var fg foreground
 	if !o.detach {
 		fg.begin(child.PidFD, tty)
 		defer fg.end()
 	}
 	if err := writePid(o.pidFile, child.Pid); err != nil {
-		return abort(err)
-	}
-	if err := child.Go(); err != nil {
-		return abort(err)
-	}
-	if _, err := g.follow(child, child.PidFD, s, &state, specs.StateRunning); err != nil {
 		return abort(err)
 	}
 	if o.detach {
