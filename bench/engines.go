@@ -142,13 +142,16 @@ func (b *bench) start() error {
 
 // noteInstance tells the script which cgroups are ours.
 func (b *bench) noteInstance(logFile string) error {
-	data, err := os.ReadFile(logFile)
-	if err != nil {
-		return err
-	}
-	_, rest, _ := strings.Cut(string(data), " instance=")
-	if rest = strings.TrimSpace(rest); rest == "" {
-		return fmt.Errorf("tared does not tell its instance: %s", data)
+	var rest string
+	for end := time.Now().Add(30 * time.Second); rest == ""; time.Sleep(10 * time.Millisecond) { // it listens before it tells
+		data, err := os.ReadFile(logFile)
+		if err != nil {
+			return err
+		}
+		_, rest, _ = strings.Cut(string(data), " instance=")
+		if rest = strings.TrimSpace(rest); rest == "" && time.Now().After(end) {
+			return fmt.Errorf("tared does not tell its instance: %s", data)
+		}
 	}
 	return os.WriteFile(filepath.Join(b.work, "instance"), []byte(strings.Fields(rest)[0]), 0o644)
 }
