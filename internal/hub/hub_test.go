@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -490,6 +491,50 @@ func FuzzManifest(f *testing.F) {
 		m, err := parseManifest(data, contentType)
 		if err == nil && m.MediaType == "" {
 			t.Error("a manifest without media type")
+		}
+	})
+}
+
+func FuzzContentRange(f *testing.F) {
+	f.Add("0-9")
+	f.Add("bytes 5-9/20")
+	f.Add("9-8")
+	f.Fuzz(func(t *testing.T, v string) {
+		if first, last, ok := parseRange(v); ok && (first < 0 || last < first-1 || last-first+1 < 0) {
+			t.Errorf("%q is %d to %d", v, first, last)
+		}
+	})
+}
+
+// FuzzRequest sends any request to a registry: it never answers 5xx, and never writes outside its folders.
+func FuzzRequest(f *testing.F) {
+	for _, s := range [][4]string{
+		{"GET", "/v2/a/b/manifests/v1", "", ""}, {"PUT", "/v2/a/manifests/v1", "application/vnd.oci.image.index.v1+json", `{"schemaVersion":2,"manifests":[]}`},
+		{"POST", "/v2/a/blobs/uploads/?digest=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "", ""}, {"POST", "/v2/a/blobs/uploads/?mount=x&from=../b", "0-3", "abcd"},
+		{"GET", "/v2/a/referrers/sha256:x?artifactType=y&last=z", "", ""}, {"GET", "/v2/_catalog?n=-1&last=%00", "", ""}, {"DELETE", "/v2/../../etc/passwd", "", ""}, {"PATCH", "/v2/a/blobs/uploads/..", "9-1", "x"},
+	} {
+		f.Add(s[0], s[1], s[2], s[3])
+	}
+	h, err := Open(f.TempDir(), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { h.Close() })
+	f.Fuzz(func(t *testing.T, method, target, header, body string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || u.Host != "" {
+			return
+		}
+		rq := &http.Request{Method: method, URL: u, Proto: "HTTP/1.1", Header: http.Header{"Content-Type": {header}, "Content-Range": {header}, "Range": {header}},
+			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), RemoteAddr: "127.0.0.1:1", Host: "h"}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, rq)
+		if w.Code >= 500 {
+			t.Errorf("%s %q: %d %s", method, target, w.Code, w.Body)
+		}
+		entries, err := os.ReadDir(h.root)
+		if err != nil || len(entries) > 8 {
+			t.Errorf("%s %q left %v in the registry's folder (%v)", method, target, entries, err)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,10 +39,14 @@ func describe(path string, first map[uint64]string) (string, error) {
 		return "", err
 	}
 	b := fmt.Sprintf("%q mode %o owner %d:%d", path, st.Mode, st.Uid, st.Gid)
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR { // a folder's size is the file system's affair, and so are the times of the root
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR { // a folder's size is the file system's affair
 		b += fmt.Sprintf(" size %d", st.Size)
 	}
-	b += fmt.Sprintf(" time %d.%09d", st.Mtim.Sec, st.Mtim.Nsec)
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR && time.Since(time.Unix(st.Mtim.Unix())).Abs() < 24*time.Hour {
+		b += " time recent" // of a folder that no layer has an entry for
+	} else {
+		b += fmt.Sprintf(" time %d.%09d", st.Mtim.Sec, st.Mtim.Nsec)
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFCHR, unix.S_IFBLK:
 		b += fmt.Sprintf(" device %d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
