@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -28,6 +29,7 @@ import (
 	"tare/internal/hub/config"
 	"tare/internal/hub/notify"
 	"tare/internal/hub/upstream"
+	"tare/internal/test/faulty"
 	"tare/internal/test/images"
 )
 
@@ -682,4 +684,175 @@ func TestCacheNeverKeepsWrongBytes(t *testing.T) {
 		t.Error("wrong bytes were kept")
 	}
 	noLeftovers(t, r)
+}
+
+// TestCacheBehindABadNetwork: whatever upstream or the network does, a client gets the right bytes or an error, and the cache keeps nothing wrong.
+func TestCacheBehindABadNetwork(t *testing.T) {
+	origin := start(t)
+	img := origin.image("app", "v1", images.Options{FilesPerLayer: 100})
+	layer := img.Layers[0]
+	half := layer.Size / 2
+	for _, f := range []faulty.Fault{
+		{Kind: faulty.Cut, Path: "/blobs/", Times: 1, After: half}, {Kind: faulty.Cut, Path: "/blobs/", Times: 3, After: 100}, {Kind: faulty.Truncate, Path: "/blobs/", Times: 1, After: half},
+		{Kind: faulty.Corrupt, Path: "/blobs/", Times: 1, After: half}, {Kind: faulty.Longer, Path: "/blobs/", Times: 1}, {Kind: faulty.Shorter, Path: "/blobs/", Times: 1},
+		{Kind: faulty.Delay, Path: "/blobs/", Times: 1, Wait: 100 * time.Millisecond}, {Kind: faulty.Status, Path: "/blobs/", Times: 1, Code: 503}, {Kind: faulty.Status, Path: "/blobs/", Times: 1, Code: 429},
+		{Kind: faulty.Corrupt, Path: "/manifests/", Times: 1, After: 30}, {Kind: faulty.Truncate, Path: "/manifests/", Times: 1, After: 30}, {Kind: faulty.Endless, Path: "/manifests/", Times: 1},
+		{Kind: faulty.Endless, Path: "/blobs/", Times: 1},
+	} {
+		t.Run(fmt.Sprintf("%s %s", f.Kind, strings.Trim(f.Path, "/")), func(t *testing.T) {
+			p, address := faulty.Serve(t, origin.url)
+			r := startWith(t, `caches: [{upstream: "`+address+`", insecure: true}]`)
+			p.Set(f)
+			fetch := func(path string, want digest.Digest) bool {
+				t.Helper()
+				rs, err := http.Get(r.url + path)
+				if err != nil {
+					return false
+				}
+				defer rs.Body.Close()
+				data, err := io.ReadAll(rs.Body)
+				if err != nil || rs.StatusCode != 200 {
+					return false
+				}
+				if digest.FromBytes(data) != want {
+					t.Fatalf("%s: wrong bytes, and no error", path)
+				}
+				return true
+			}
+			whole := false
+			for range 4 { // a client that tries again gets there
+				if fetch("/v2/app/manifests/v1", img.Manifest.Digest) && fetch("/v2/app/blobs/"+layer.Digest.String(), layer.Digest) {
+					whole = true
+					break
+				}
+			}
+			if !whole {
+				t.Error("not even the fourth try was right")
+			}
+			if p.Struck() == 0 {
+				t.Error("the fault never struck")
+			}
+			if f.Kind == faulty.Cut && f.Times == 1 {
+				if down, _ := p.Moved(); down > layer.Size*155/100+8192 {
+					t.Errorf("%d bytes moved for a blob of %d", down, layer.Size)
+				}
+			}
+			noLeftovers(t, r)
+		})
+	}
+}
+
+// TestPushesOverABadNetwork: a cut upload keeps what came; a corrupt one is refused.
+func TestPushesOverABadNetwork(t *testing.T) {
+	r := start(t)
+	p, address := faulty.Serve(t, r.url)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	d := digest.FromBytes(data)
+	at := r.begin("x")
+	p.Set(faulty.Fault{Kind: faulty.CutUpload, Method: "PATCH", Times: 1, After: int64(len(data) / 2)})
+	send := func(method, at string, body []byte) *http.Response {
+		rq, err := http.NewRequest(method, address+at, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs, err := http.DefaultClient.Do(rq)
+		if err != nil {
+			return nil
+		}
+		rs.Body.Close()
+		return rs
+	}
+	if rs := send("PATCH", at, data); rs != nil && rs.StatusCode < 400 {
+		t.Fatalf("a cut upload was taken for whole: %s", rs.Status)
+	}
+	var have int
+	for end := time.Now().Add(10 * time.Second); have < len(data)/2-chunk; {
+		if _, err := fmt.Sscanf(r.call("GET", at, nil).want(t, 204).Header.Get("Range"), "0-%d", &have); err != nil {
+			t.Fatal(err)
+		}
+		have++
+		if time.Now().After(end) {
+			t.Fatalf("only %d bytes were kept", have)
+		}
+	}
+	if rs := send("PUT", at+"?digest="+d.String(), data[have:]); rs == nil || rs.StatusCode != 201 {
+		t.Fatalf("the rest: %v", rs)
+	}
+	if got := r.call("GET", "/v2/x/blobs/"+d.String(), nil).want(t, 200).body; !bytes.Equal(got, data) {
+		t.Error("other bytes than pushed")
+	}
+	bad := bytes.Clone(data)
+	bad[5] ^= 1
+	r.call("PUT", r.begin("x")+"?digest="+digest.FromString("other").String(), bad).want(t, 400, "DIGEST_INVALID")
+	if n := blobsOnDisk(t, r); n != 1 {
+		t.Errorf("%d blobs", n)
+	}
+	noLeftovers(t, r)
+}
+
+// TestHostileClients: what nobody should send costs little and breaks nothing.
+func TestHostileClients(t *testing.T) {
+	r := startWith(t, "limits: {blob: 1MiB}")
+	endless := func(method, path, contentType string) int {
+		t.Helper()
+		rq, err := http.NewRequest(method, r.url+path, io.NopCloser(neverending('x')))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rq.Header.Set("Content-Type", contentType)
+		rs, err := http.DefaultClient.Do(rq)
+		if err != nil {
+			return 0 // cut, which is as good
+		}
+		rs.Body.Close()
+		return rs.StatusCode
+	}
+	if s := endless("PUT", "/v2/x/manifests/v1", ocispec.MediaTypeImageManifest); s != 413 && s != 0 {
+		t.Error("endless manifest:", s)
+	}
+	if s := endless("PATCH", r.begin("x"), "application/octet-stream"); s != 413 && s != 0 {
+		t.Error("endless blob:", s)
+	}
+	deep := strings.Repeat(`{"a":`, 200_000)
+	r.call("PUT", "/v2/x/manifests/v1", []byte(deep), "Content-Type: "+ocispec.MediaTypeImageManifest).want(t, 400, "MANIFEST_INVALID")
+	self := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[{"mediaType":"` + ocispec.MediaTypeImageIndex + `","size":1,"digest":"` + digest.FromString("itself").String() + `"}]}`
+	r.call("PUT", "/v2/x/manifests/v1", []byte(self), "Content-Type: "+ocispec.MediaTypeImageIndex).want(t, 400, "MANIFEST_BLOB_UNKNOWN")
+	r.call("POST", "/v2/x/blobs/uploads/?digest="+digest.FromString("{}").String(), []byte("{}")).want(t, 201)
+	for what, size := range map[string]string{"larger": "3", "smaller": "1", "negative": "-1", "huge": "9223372036854775807"} {
+		m := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","layers":[],"config":{"mediaType":"a/b","size":` + size + `,"digest":"` + digest.FromString("{}").String() + `"}}`
+		if a := r.call("PUT", "/v2/x/manifests/v1", []byte(m), "Content-Type: "+ocispec.MediaTypeImageManifest); a.StatusCode != 400 {
+			t.Errorf("a config %s than it is: %s", what, a.Status)
+		}
+	}
+	many := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{"mediaType":"a/b","size":2,"digest":"` + digest.FromString("{}").String() + `"},"layers":[` +
+		strings.TrimSuffix(strings.Repeat(`{"mediaType":"a/b","size":2,"digest":"`+digest.FromString("{}").String()+`"},`, 30_000), ",") + `]}`
+	r.call("PUT", "/v2/x/manifests/many", []byte(many), "Content-Type: "+ocispec.MediaTypeImageManifest).want(t, 201)
+	// A client that says much and sends nothing holds an upload, not the registry.
+	c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", r.begin("x"))
+	r.call("GET", "/v2/x/tags/list", nil).want(t, 200)
+}
+
+// neverending gives one byte forever.
+type neverending byte
+
+func (n neverending) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(n)
+	}
+	return len(p), nil
+}
+
+func TestABodyThatStandsStillHasADeadline(t *testing.T) {
+	var set []time.Time
+	p := &patientReader{Reader: strings.NewReader("abc"), limit: func(at time.Time) { set = append(set, at) }}
+	io.ReadAll(p)
+	p.end()
+	if len(set) != 2 || time.Until(set[0]) < patience/2 || !set[1].IsZero() {
+		t.Errorf("deadlines %v", set)
+	}
 }

@@ -186,7 +186,9 @@ func (c *call) putManifest() error {
 	if c.r.ContentLength > most {
 		return tooLong
 	}
+	http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(patience))
 	data, err := io.ReadAll(io.LimitReader(c.r.Body, most+1))
+	http.NewResponseController(c.w).SetReadDeadline(time.Time{})
 	if err != nil {
 		return invalid("the request broke off: %v", err)
 	}

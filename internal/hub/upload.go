@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -53,6 +54,26 @@ func (c *call) admit() (leave func(), err error) {
 	return leave, err
 }
 
+// patience is how long a body may stand still; with no bytes for so long its connection is cut.
+const patience = time.Minute
+
+// patientReader cuts a client that sends nothing; it sets the connection's deadline no more often than every few seconds.
+type patientReader struct {
+	io.Reader
+	limit func(time.Time)
+	set   time.Time
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	if now := time.Now(); now.Sub(p.set) > patience/10 {
+		p.set = now
+		p.limit(now.Add(patience))
+	}
+	return p.Reader.Read(b)
+}
+
+func (p *patientReader) end() { p.limit(time.Time{}) }
+
 // receive appends the request's body to an upload.
 func (c *call) receive(u *upload) error {
 	if c.r.ContentLength == 0 {
@@ -64,7 +85,9 @@ func (c *call) receive(u *upload) error {
 	}
 	defer leave()
 	before := u.size
-	err = u.receive(c.r.Body, int64(c.config.Limits.Blob), nil)
+	body := &patientReader{Reader: c.r.Body, limit: func(t time.Time) { http.NewResponseController(c.w).SetReadDeadline(t) }}
+	err = u.receive(body, int64(c.config.Limits.Blob), nil)
+	body.end()
 	c.meters.received.Add(u.size - before)
 	return err
 }
