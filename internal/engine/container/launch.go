@@ -103,7 +103,7 @@ func (l *launcher) launch(ctx context.Context, e *entry, rec record, r *run) (pi
 	pid, createErr := l.cfg.Runtime.Create(trace.Beside(ctx), create)
 	if err := errors.Join(createErr, steps.Wait()); err != nil {
 		if createErr != nil {
-			return 0, nil, createFault(createErr)
+			return 0, nil, execFault(createErr) // a program that is missing is found now
 		}
 		return 0, nil, fmt.Errorf("failed to set up container networking: %w", err)
 	}

@@ -260,17 +260,26 @@ func (p *Process) Receive() (m Message, ok bool, err error) {
 	buf := make([]byte, maxReport)
 	oob := make([]byte, unix.CmsgSpace(4))
 	var n, oobn int
+	reset := false
 	for {
 		n, oobn, _, _, err = unix.Recvmsg(p.Sync, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		// The word to go was not read: the child died first. What it reported before that comes after this.
+		if err == unix.ECONNRESET && !reset {
+			reset = true
+			continue
+		}
 		if err != unix.EINTR {
 			break
 		}
+	}
+	if reset && (err == nil && n == 0 || err == unix.EAGAIN) {
+		err = unix.ECONNRESET
 	}
 	switch err {
 	case nil:
 	case unix.EAGAIN:
 		return Message{}, false, nil
-	case unix.ECONNRESET: // the word to go was not read: the child died first
+	case unix.ECONNRESET:
 		return Message{Err: fault.Internal("the process that sets the container up was killed")}, true, nil
 	default:
 		return Message{}, false, err
@@ -342,6 +351,10 @@ func receivedFile(oob []byte) *os.File {
 func (p *Process) Go() error {
 	p.told = true
 	err := unix.Sendto(p.Sync, []byte{hearsGo}, unix.MSG_NOSIGNAL, nil)
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		p.told = false // it is gone already; Receive tells what it said
+		return nil
+	}
 	if err != nil {
 		return fault.Internal("the process that sets the container up is gone: %w", err)
 	}

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"tare/internal/runtime/cgroup"
 	"tare/internal/runtime/plan"
 )
 
@@ -365,5 +367,31 @@ func answer(listener *os.File) {
 			resp[20] = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE
 		}
 		unix.Syscall(unix.SYS_IOCTL, listener.Fd(), 0xc0182101, uintptr(unsafe.Pointer(&resp)))
+	}
+}
+
+// A child that could not go on tells why, also to a parent that said go before it heard.
+func TestToldToGoTooEarly(t *testing.T) {
+	for range 20 {
+		r := newRig(t, "nosuch")
+		p, err := plan.Compile(r.spec, r.root, r.host())
+		must(t, err)
+		r.group, err = cgroup.Open(r.spec.Linux.CgroupsPath)
+		must(t, err)
+		must(t, r.group.Create(nil))
+		child, err := New(p, 0, Stdio{})
+		must(t, err)
+		must(t, child.Go())
+		m, err := child.Next()
+		must(t, err)
+		var exec *ExecError
+		if !errors.As(m.Err, &exec) {
+			t.Errorf("%+v", m)
+		}
+		unix.Wait4(child.Pid, nil, 0, nil)
+		child.Close()
+		must(t, r.group.Remove())
+		parent, _ := cgroup.Open(filepath.Dir(r.spec.Linux.CgroupsPath))
+		_ = parent.Remove()
 	}
 }
