@@ -208,7 +208,7 @@ func (w *worker) unpack(ctx context.Context, t source.Tree, e *source.Entry, put
 	if err != nil {
 		return err
 	}
-	o.Mode = ""
+	o.Mode, o.Keep = "", true
 	o.Dest = strings.TrimSuffix(o.Dest, "/") + "/"
 	return put(all, o)
 }

@@ -29,6 +29,7 @@ type Options struct {
 	Word  string    // COPY or ADD, for messages
 	Time  time.Time // of parents that are made
 	Floor time.Time // no file gets an older time
+	Keep  bool      // files keep their owners, Owner is that of parents alone
 }
 
 // Copy writes the selection into root.
@@ -124,23 +125,13 @@ func (c *copying) made(fd int) error {
 	return setTime(fd, c.o.time(c.o.Time))
 }
 
-// contents copies what is in a folder; the destination gets the folder's attributes only if it is made now.
+// contents copies what is in a folder. The destination does not become the folder: if it is made, then like any parent.
 func (c *copying) contents(dir *source.Entry, dest string) error {
-	fresh := !c.root.Exists(dest)
-	if !fresh && !c.root.IsDir(dest) {
+	if c.root.Exists(dest) && !c.root.IsDir(dest) {
 		return fault.Invalid("cannot copy to non-directory: %s", dest)
 	}
-	if path.Clean(dest) == "/" {
-		fresh = false
-	}
 	return c.in(dest, func(fd int) (bool, error) {
-		if err := c.children(fd, dir, path.Clean(dest), ""); err != nil {
-			return false, err
-		}
-		if fresh {
-			return true, c.attributes(fd, dir)
-		}
-		return false, nil
+		return false, c.children(fd, dir, path.Clean(dest), "")
 	})
 }
 
@@ -159,10 +150,11 @@ func (c *copying) parents(i Item) error {
 		if err != nil {
 			return err
 		}
-		if n == len(parts)-1 {
-			return c.contents(i.Entry, dest)
-		}
+		last := n == len(parts)-1
 		if c.root.Exists(dest) {
+			if last {
+				return c.contents(i.Entry, dest)
+			}
 			continue
 		}
 		fd, err := c.root.MakeDir(dest, c.made)
@@ -171,6 +163,9 @@ func (c *copying) parents(i Item) error {
 		}
 		err = c.attributes(fd, e)
 		unix.Close(fd)
+		if err == nil && last {
+			err = c.contents(i.Entry, dest)
+		}
 		if err != nil {
 			return err
 		}
@@ -318,7 +313,7 @@ func (c *copying) file(dir int, e *source.Entry, name string) error {
 // attributes sets owner, mode, xattrs and time of an open file (O_PATH will do).
 func (c *copying) attributes(fd int, e *source.Entry) error {
 	owner := Owner{e.UID, e.GID}
-	if c.o.Owner != nil {
+	if c.o.Owner != nil && !c.o.Keep {
 		owner = *c.o.Owner
 	}
 	if err := unix.Fchownat(fd, "", owner.UID, owner.GID, unix.AT_EMPTY_PATH); err != nil {
