@@ -66,7 +66,7 @@ func newRig(t *testing.T, args ...string) *rig {
 	text, err := os.ReadFile(box)
 	must(t, err)
 	must(t, os.WriteFile(bin+"/busybox", text, 0o755))
-	for _, n := range []string{"sh", "sleep", "cat", "echo", "id", "tty", "true", "pwd", "env", "trap"} {
+	for _, n := range []string{"sh", "sleep", "cat", "echo", "id", "tty", "true", "pwd", "env", "trap", "mknod", "sed", "ls"} {
 		must(t, os.Symlink("busybox", bin+"/"+n))
 	}
 	r.ok("spec", "-b", r.bundle)
