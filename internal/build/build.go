@@ -29,6 +29,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
@@ -150,6 +151,7 @@ type Config struct {
 	Networks     execute.Networks
 	Bus          *event.Bus
 	Host         ocispec.Platform // zero: this program's
+	CacheLimit   int64            // bytes that the cache may take; 0: a tenth of the disk
 	ShmSize      int64            // of RUN steps that don't say, in bytes; 0: 64 MiB
 }
 
@@ -164,9 +166,12 @@ type Service struct {
 	contents *contents.Store // of files that peers sent
 	known    known
 
-	mu      sync.Mutex                        // guards below
-	running map[chan struct{}]context.Context // closed when a build has let go of all; its context
-	locks   map[string]chan struct{}          // of cache mounts that are used by one step at a time, by id
+	mu    sync.Mutex     // guards below
+	after sync.WaitGroup // what builds leave to be done when they have ended
+
+	collected time.Time                         // when the cache was last looked after
+	running   map[chan struct{}]context.Context // closed when a build has let go of all; its context
+	locks     map[string]chan struct{}          // of cache mounts that are used by one step at a time, by id
 }
 
 // Open makes the service: it ends the steps and removes the files that a killed engine left, and takes the cache's holds on
@@ -209,8 +214,9 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 	return s, nil
 }
 
-// Close waits for statistics of the cache to be written. No build may run.
+// Close waits until what builds left to be done is done and statistics of the cache are written. No build may run.
 func (s *Service) Close() error {
+	s.after.Wait()
 	s.cache.Close()
 	s.contents.Close()
 	return nil

@@ -4,12 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/event"
 	"tare/internal/base/fault"
@@ -78,9 +80,35 @@ func (v view) describe(r cache.Status) build.CacheRecord {
 	return out
 }
 
+// Keep says how much of the cache stays, in bytes; the zero value keeps nothing. What was used longest ago goes first.
+type Keep struct {
+	Reserved int64 // so much stays whatever the others say
+	Most     int64 // no more than so much stays
+	Free     int64 // so much is to be free on the disk
+}
+
+// bytes is how much may stay of what is used.
+func (k Keep) bytes(used int64, dir string) (int64, error) {
+	keep := k.Reserved
+	if k.Most > 0 {
+		keep = k.Most
+	}
+	if k.Free > 0 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			return 0, err
+		}
+		free := int64(st.Bavail) * st.Bsize
+		if after := used - (k.Free - free); k.Most == 0 || after < keep {
+			keep = after
+		}
+	}
+	return max(keep, k.Reserved), nil
+}
+
 // Prune removes the records that match and no build uses; without all, those stay that images share and that
 // are internal. It returns their ids and the bytes won.
-func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string, int64, error) {
+func (s *Service) Prune(ctx context.Context, all bool, f filter.Args, keep Keep) ([]string, int64, error) {
 	if err := f.Only("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"); err != nil {
 		return nil, 0, err
 	}
@@ -96,11 +124,33 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 	var ids []string
 	var won int64
 	var layers []digest.Digest
-	for _, r := range s.cache.List() {
+	records := s.cache.List()
+	slices.SortStableFunc(records, func(a, b cache.Status) int { return a.Used.Compare(b.Used) })
+	described := make([]build.CacheRecord, len(records))
+	used, _ := s.contents.Usage()
+	for i, r := range slices.Backward(records) { // a layer counts with the record that was used last
+		described[i] = v.describe(r)
+		if !described[i].Shared {
+			used += described[i].Size
+		}
+	}
+	stay, err := keep.bytes(used, s.root)
+	if err != nil {
+		return nil, 0, err
+	}
+	if r, ok := s.contextRecord(); ok && match(r) && used > stay { // it only saves transfers: it goes first
+		if n := s.contents.Shrink(max(0, r.Size-(used-stay))); n > 0 {
+			ids, won = append(ids, r.ID), won+n
+		}
+	}
+	for i, r := range records {
 		if err := ctx.Err(); err != nil {
 			return ids, won, err
 		}
-		d := v.describe(r)
+		if keep != (Keep{}) && used-won <= stay {
+			break
+		}
+		d := described[i]
 		if d.InUse || !all && (d.Shared || d.Type == "internal") || !match(d) || !s.cache.Remove(r.Key) {
 			continue
 		}
@@ -117,14 +167,9 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args) ([]string,
 			layers = append(layers, r.Layer)
 		}
 	}
-	if all && len(f) == 0 {
+	if all && len(f) == 0 && keep == (Keep{}) {
 		if err := s.forgetAll(); err != nil {
 			return ids, won, err
-		}
-	}
-	if r, ok := s.contextRecord(); ok && match(r) {
-		if n := s.contents.Shrink(0); n > 0 {
-			ids, won = append(ids, r.ID), won+n
 		}
 	}
 	// Now, not after the sweep's grace: the space is what the caller wants.
@@ -196,4 +241,36 @@ func moment(v string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fault.Invalid("invalid filter 'until=%s': no duration and no time", v)
+}
+
+// How much the cache may take if the configuration does not say, in hundredths of the disk; how long a record stays unused; and how often
+// that is looked after.
+const (
+	cacheShare    = 10
+	cacheAge      = 60 * 24 * time.Hour
+	collectPeriod = 10 * time.Minute
+)
+
+// collect removes what is too much or too old, at most once in a while.
+func (s *Service) collect(ctx context.Context) {
+	s.mu.Lock()
+	due := time.Since(s.collected) > collectPeriod
+	if due {
+		s.collected = time.Now()
+	}
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	limit := s.cfg.CacheLimit
+	if limit == 0 {
+		var st unix.Statfs_t
+		if unix.Statfs(s.root, &st) != nil {
+			return
+		}
+		limit = int64(st.Blocks) * st.Bsize / 100 * cacheShare
+	}
+	// What can't be removed now is tried again the next time.
+	s.Prune(ctx, true, filter.Args{"unused-for": {cacheAge.String()}}, Keep{})
+	s.Prune(ctx, true, nil, Keep{Most: limit})
 }

@@ -145,7 +145,10 @@ func (s *Service) finish(ctx context.Context, id string, w *worker) {
 	s.cache.Unpin(id)
 	trace.Step(ctx, "image", "release", "", "all of the build")
 	s.cfg.Images.Release(id)
-	go w.close()
+	s.after.Go(func() {
+		w.close()
+		s.collect(context.WithoutCancel(ctx))
+	})
 }
 
 // parseTags checks all names before any work is done.

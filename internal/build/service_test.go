@@ -498,7 +498,7 @@ EOF
 	first, second := newWorld(t), newWorld(t)
 	build(first, day(-1000))
 	build(second, day(1)) // a checkout from the future
-	if _, _, err := first.s.Prune(t.Context(), true, nil); err != nil {
+	if _, _, err := first.s.Prune(t.Context(), true, nil, Keep{}); err != nil {
 		t.Fatal(err)
 	}
 	build(first, day(0)) // on layers that the image still holds
@@ -534,7 +534,7 @@ func TestPruneAfterCancel(t *testing.T) {
 	cancel()
 	pruned := make(chan []string)
 	go func() {
-		ids, _, err := w.s.Prune(t.Context(), true, nil)
+		ids, _, err := w.s.Prune(t.Context(), true, nil, Keep{})
 		if err != nil {
 			t.Error(err)
 		}
@@ -550,6 +550,44 @@ func TestPruneAfterCancel(t *testing.T) {
 		}
 	}
 	<-ended
+}
+
+func TestPruneKeeps(t *testing.T) {
+	w := newWorld(t)
+	text := strings.Repeat("x", 60_000)
+	for _, n := range []string{"one", "two", "three", "four"} {
+		w.must(Request{Tags: []string{"x"}}, "Dockerfile", "FROM base\nRUN write "+n+" "+text+"\n")
+		if _, err := w.store.Remove("x", true, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.must(Request{Tags: []string{"x"}}, "Dockerfile", "FROM base\nRUN write one "+text+"\n") // used again
+	if _, err := w.store.Remove("x", true, true); err != nil {
+		t.Fatal(err)
+	}
+	left := func() (out []string) {
+		for _, r := range w.s.cache.List() {
+			out = append(out, strings.Fields(r.About)[4])
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		keep Keep
+		want []string
+	}{
+		{Keep{Reserved: 1 << 30}, []string{"one", "two", "three", "four"}},
+		{Keep{Most: 175_000}, []string{"one", "four"}},
+		{Keep{Most: 1, Reserved: 90_000}, []string{"one"}},
+		{Keep{Free: 1}, []string{"one"}},
+		{Keep{Free: 1 << 60}, nil},
+	} {
+		if _, _, err := w.s.Prune(t.Context(), true, nil, tt.keep); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(tt.want, left()); d != "" {
+			t.Errorf("%+v: %s", tt.keep, d)
+		}
+	}
 }
 
 func TestCacheMountsAndPrune(t *testing.T) {
@@ -572,13 +610,13 @@ func TestCacheMountsAndPrune(t *testing.T) {
 	if d := cmp.Diff([]string{"exec.cachemount shared false inuse false", "regular shared true inuse false"}, types()); d != "" {
 		t.Error(d)
 	}
-	if _, _, err := w.s.Prune(t.Context(), false, filter.Args{"nope": {"x"}}); !errdefs.IsInvalidArgument(err) {
+	if _, _, err := w.s.Prune(t.Context(), false, filter.Args{"nope": {"x"}}, Keep{}); !errdefs.IsInvalidArgument(err) {
 		t.Error(err)
 	}
-	if ids, _, err := w.s.Prune(t.Context(), true, filter.Args{"until": {"1h"}}); err != nil || len(ids) != 0 {
+	if ids, _, err := w.s.Prune(t.Context(), true, filter.Args{"until": {"1h"}}, Keep{}); err != nil || len(ids) != 0 {
 		t.Errorf("%v, %v", ids, err)
 	}
-	ids, won, err := w.s.Prune(t.Context(), false, nil)
+	ids, won, err := w.s.Prune(t.Context(), false, nil, Keep{})
 	if err != nil || len(ids) != 1 || won < 10000 {
 		t.Errorf("pruned %v, %d bytes, %v", ids, won, err)
 	}
@@ -589,7 +627,7 @@ func TestCacheMountsAndPrune(t *testing.T) {
 	if _, err := w.store.Layers.Get(last); err != nil {
 		t.Errorf("the cache's hold was ignored: %v", err)
 	}
-	if ids, _, err = w.s.Prune(t.Context(), true, nil); err != nil || len(ids) != 1 {
+	if ids, _, err = w.s.Prune(t.Context(), true, nil, Keep{}); err != nil || len(ids) != 1 {
 		t.Errorf("pruned %v, %v", ids, err)
 	}
 	if _, err := w.store.Layers.Get(last); !errdefs.IsNotFound(err) {

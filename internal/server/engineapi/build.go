@@ -22,7 +22,7 @@ import (
 type buildService interface {
 	Build(ctx context.Context, req build.Request, out build.Output) (digest.Digest, error)
 	Cache() ([]buildtypes.CacheRecord, error)
-	Prune(ctx context.Context, all bool, f filter.Args) ([]string, int64, error)
+	Prune(ctx context.Context, all bool, f filter.Args, keep build.Keep) ([]string, int64, error)
 }
 
 type buildDoor struct {
@@ -143,16 +143,21 @@ func (d buildDoor) prune(w http.ResponseWriter, r *http.Request) error {
 	if err := parseForm(r); err != nil {
 		return err
 	}
-	for _, key := range []string{"reserved-space", "max-used-space", "min-free-space"} {
-		if v := r.FormValue(key); v != "" && v != "0" {
-			return fault.Unsupported("build prune option %s is not supported by this engine", key)
+	var keep build.Keep
+	for _, n := range []struct {
+		key string
+		to  *int64
+	}{{"keep-storage", &keep.Reserved}, {"reserved-space", &keep.Reserved}, {"max-used-space", &keep.Most}, {"min-free-space", &keep.Free}} {
+		var err error
+		if *n.to, err = number(r, n.key, *n.to); err != nil {
+			return err
 		}
 	}
 	f, err := filters(r)
 	if err != nil {
 		return err
 	}
-	ids, bytes, err := d.s.Prune(r.Context(), boolean(r, "all"), f)
+	ids, bytes, err := d.s.Prune(r.Context(), boolean(r, "all"), f, keep)
 	if err != nil {
 		return err
 	}

@@ -289,7 +289,7 @@ func (f *fakeBuilds) Build(ctx context.Context, req build.Request, out build.Out
 func (f *fakeBuilds) Cache() ([]buildtypes.CacheRecord, error) {
 	return []buildtypes.CacheRecord{{ID: "k", Size: 9}}, nil
 }
-func (f *fakeBuilds) Prune(context.Context, bool, filter.Args) ([]string, int64, error) {
+func (f *fakeBuilds) Prune(context.Context, bool, filter.Args, build.Keep) ([]string, int64, error) {
 	return []string{"k"}, 9, nil
 }
 
