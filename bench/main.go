@@ -24,7 +24,12 @@ func main() {
 	out := flag.String("out", "bench/README.md", "where the table goes; - for stdout only")
 	only := flag.String("only", "", "only measures whose name contains this")
 	work := flag.String("work", "", "an empty folder, which the caller removes")
+	piece := flag.String("task", "", "only do this piece of work and print the ms it took; the bench runs itself so")
 	flag.Parse()
+	if *piece != "" {
+		fmt.Println(must(task(*piece, *work)))
+		return
+	}
 	if os.Getpid() != 1 || *work == "" {
 		log.Fatal("bench/run.sh starts this program, in namespaces of its own")
 	}
@@ -68,6 +73,7 @@ type bench struct {
 
 // row is one measure of all engines.
 type row struct {
+	table  int // 0: engines; 1: the runtime and the host
 	name   string
 	unit   string
 	values map[string]float64 // engine → median
@@ -89,6 +95,7 @@ func (b *bench) run() error {
 		do   func() error
 	}{
 		{"run", b.runs}, {"exec", b.exec}, {"starts", b.starts}, {"ship", b.ship}, {"build", b.build},
+		{"runtime", b.runtimes}, {"inside", b.inside}, {"logs", b.logs}, {"hundred", b.hundred}, {"host", b.host},
 	} {
 		if b.only != "" && !strings.Contains(m.name, b.only) {
 			continue
@@ -127,11 +134,15 @@ func (b *bench) interleave(name, mark string, rounds int, do func(*engine) error
 }
 
 func (b *bench) record(name, unit, mark string, times map[string][]float64) {
+	b.recordIn(0, name, unit, mark, times)
+}
+
+func (b *bench) recordIn(table int, name, unit, mark string, times map[string][]float64) {
 	values := map[string]float64{}
 	for e, t := range times {
 		values[e] = median(t)
 	}
-	b.rows = append(b.rows, row{name: name, unit: unit, values: values, mark: mark})
+	b.rows = append(b.rows, row{table: table, name: name, unit: unit, values: values, mark: mark})
 	log.Printf("%-34s %v", name, values)
 }
 
@@ -155,14 +166,27 @@ round in one run; the figures are medians. Read the ratios, not the absolutes: t
 
 Last run: %s, %s.
 
-| measure | tare | %s | ratios | mark |
-|---|--:|%s---|---|
-`, time.Now().Format("2006-01-02"), b.versions(), strings.Join(b.peers(), " | "), strings.Repeat("--:|", len(b.peers())))
+`, time.Now().Format("2006-01-02"), b.versions())
+	s.WriteString(b.table(0, b.peers()))
+	s.WriteString("\nThe runtime as a command beside the others, and work in a container beside the same on the host:\n\n")
+	s.WriteString(b.table(1, []string{"crun", "runc", "host"}))
+	for _, n := range b.notes {
+		fmt.Fprintf(&s, "\n%s\n", n)
+	}
+	return s.String()
+}
+
+func (b *bench) table(number int, peers []string) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "| measure | tare | %s | ratios | mark |\n|---|--:|%s---|---|\n", strings.Join(peers, " | "), strings.Repeat("--:|", len(peers)))
 	for _, r := range b.rows {
+		if r.table != number {
+			continue
+		}
 		ours := r.values["tare"]
 		fmt.Fprintf(&s, "| %s | %s |", r.name, figure(ours, r.unit))
 		var ratios []string
-		for _, p := range b.peers() {
+		for _, p := range peers {
 			v, ok := r.values[p]
 			if !ok {
 				s.WriteString(" - |")
@@ -172,9 +196,6 @@ Last run: %s, %s.
 			ratios = append(ratios, fmt.Sprintf("%.2f× %s", ours/v, p))
 		}
 		fmt.Fprintf(&s, " %s | %s |\n", strings.Join(ratios, ", "), r.mark)
-	}
-	for _, n := range b.notes {
-		fmt.Fprintf(&s, "\n%s\n", n)
 	}
 	return s.String()
 }

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/e2e/lib.sh
-install_packages docker.io podman runc busybox-static iproute2 curl
+install_packages docker.io podman runc crun busybox-static iproute2 curl
 work=$(mktemp -d /tmp/tare-bench.XXXXXX)
 sweep() {
   local instance group

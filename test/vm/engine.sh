@@ -32,8 +32,8 @@ tar -C "$dir/root" -c . | tare import - box >/dev/null || fail "import"
 run() { tare run --network none "$@"; }
 
 want run "$(run --rm box echo hello)" hello
-id=$(run -d --name c -m 64m --memory-swap 64m --pids-limit 30 --cpus 0.5 --cpu-shares 512 box sleep 100000) || fail "run -d"
-init=$(tare inspect -f '{{.State.Pid}}' c)
+id=$(run -d --name box1 -m 64m --memory-swap 64m --pids-limit 30 --cpus 0.5 --cpu-shares 512 box sleep 100000) || fail "run -d"
+init=$(tare inspect -f '{{.State.Pid}}' box1)
 if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
   group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$init/cgroup")
   want memory.max "$(cat "$group/memory.max")" 67108864
@@ -50,10 +50,10 @@ if [ "$manager" = systemd ]; then
   want scope "$(systemctl is-active "$unit")" active
   want TasksMax "$(systemctl show -P TasksMax "$unit")" 30
 fi
-want exec "$(tare exec c echo inside)" inside
-stats=$(tare stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' c) || fail "stats"
+want exec "$(tare exec box1 echo inside)" inside
+stats=$(tare stats --no-stream --format '{{.MemUsage}} {{.PIDs}}'box1) || fail "stats"
 case $stats in *"/ 64MiB 1") ok stats ;; *) fail "stats: $stats" ;; esac
-tare update -m 128m --memory-swap 128m --pids-limit 40 c >/dev/null || fail "update"
+tare update -m 128m --memory-swap 128m --pids-limit 40 box1 >/dev/null || fail "update"
 if [ -n "${group-}" ]; then
   want "update memory.max" "$(cat "$group/memory.max")" 134217728
   want "update pids.max" "$(cat "$group/pids.max")" 40
@@ -62,14 +62,14 @@ if [ "$manager" = systemd ]; then
   want "update TasksMax" "$(systemctl show -P TasksMax "$unit")" 40
   systemctl daemon-reload || fail "daemon-reload"
   if [ -n "${group-}" ]; then want "reload keeps memory.max" "$(cat "$group/memory.max")" 134217728; fi
-  want "exec after a reload" "$(tare exec c echo inside)" inside
+  want "exec after a reload" "$(tare exec box1 echo inside)" inside
 fi
-tare pause c >/dev/null || fail pause
-want paused "$(tare inspect -f '{{.State.Status}}' c)" paused
-tare unpause c >/dev/null || fail unpause
-want unpaused "$(tare inspect -f '{{.State.Status}}' c)" running
-want top "$(tare top c | wc -l)" 2
-tare exec c sh -c 'mknod /tmp/mem c 1 1 && head -c1 /tmp/mem' >/dev/null 2>&1 && fail "a device that no rule allows was read"
+tare pause box1 >/dev/null || fail pause
+want paused "$(tare inspect -f '{{.State.Status}}' box1)" paused
+tare unpause box1 >/dev/null || fail unpause
+want unpaused "$(tare inspect -f '{{.State.Status}}' box1)" running
+want top "$(tare top box1 | wc -l)" 2
+tare exec box1 sh -c 'mknod /tmp/mem c 1 1 && head -c1 /tmp/mem' >/dev/null 2>&1 && fail "a device that no rule allows was read"
 ok "device rules"
 
 run --name hungry -m 16m --memory-swap 16m box dd if=/dev/zero of=/dev/null bs=256M count=1 >/dev/null 2>&1
@@ -82,11 +82,11 @@ wait "$pid" 2>/dev/null
 tared --data-root "$dir/data" --exec-root "$dir/exec" -H "$DOCKER_HOST" --pidfile "$dir/pid" --exec-opt native.cgroupdriver="$manager" >>"$dir/log" 2>&1 &
 pid=$!
 for _ in $(seq 600); do tare version >/dev/null 2>&1 && break; sleep 0.1; done
-want "running after kill -9 of the engine" "$(tare inspect -f '{{.State.Status}}' c)" running
-want "exec after kill -9 of the engine" "$(tare exec c echo inside)" inside
-tare restart -t 1 c >/dev/null || fail restart
-want restarted "$(tare inspect -f '{{.State.Status}}' c)" running
-tare rm -f c hungry >/dev/null || fail rm
+want "running after kill -9 of the engine" "$(tare inspect -f '{{.State.Status}}' box1)" running
+want "exec after kill -9 of the engine" "$(tare exec box1 echo inside)" inside
+tare restart -t 1 box1 >/dev/null || fail restart
+want restarted "$(tare inspect -f '{{.State.Status}}' box1)" running
+tare rm -f box1 hungry >/dev/null || fail rm
 for _ in $(seq 100); do [ -e "/proc/$init" ] || [ -d "${group:-/nosuch}" ] || break; sleep 0.1; done
 [ ! -d "${group:-/nosuch}" ] || fail "the cgroup is left: $group"
 if [ "$manager" = systemd ]; then
