@@ -5,7 +5,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PROGRAMS := tare tared tare-run tare-registry
 
-.PHONY: all build test deps lint e2e fuzz bench demo clean
+.PHONY: all build test deps lint e2e e2e-vm fuzz bench demo clean
 
 all: build
 
@@ -28,6 +28,9 @@ e2e: build ## real programs in real images (debootstrap, apt, nginx, redis, peer
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each; FUZZ=regexp takes some of them, by PACKAGE.TARGET
 	test/fuzz.sh
+
+e2e-vm: ## the runtime's tests and an engine in a virtual machine: Debian's kernel, systemd, cgroup v2, hybrid and v1; installs what it needs
+	test/vm/run.sh
 
 bench: build ## interleaved with Debian's docker and podman; writes bench/README.md
 	bench/run.sh
