@@ -3,6 +3,7 @@ package launch
 import (
 	"encoding/binary"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -122,12 +123,20 @@ func (b *birth) bridge() error {
 		c.fds = append(c.fds, lift(int(f)))
 	}
 	c.pipe = lift(pipe[1])
-	program, perr := unix.Open(b.program, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if perr != nil {
-		return perr
+	if c.becoming {
+		program, perr := opaqueProgram()
+		if perr != nil {
+			return perr
+		}
+		c.program = lift(program)
+	} else {
+		program, perr := unix.Open(b.program, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if perr != nil {
+			return perr
+		}
+		defer unix.Close(program)
+		c.program = lift(program)
 	}
-	defer unix.Close(program)
-	c.program = lift(program)
 	if err != nil {
 		return err
 	}
@@ -168,6 +177,21 @@ func (b *birth) bridge() error {
 	}
 	return err
 }
+
+// opaqueProgram is this program in a file that can be executed and not read. The process that executes it in
+// a user namespace is closed to ptrace(2) from its first instruction on, also by the namespace's own root: the
+// stage still sees the host's files at that time.
+var opaqueProgram = sync.OnceValues(func() (int, error) {
+	fd, err := sealedCopy("/proc/self/exe")
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Fchmod(fd, 0o111); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return high(fd)
+})
 
 func remove(list []int, n int) []int {
 	out := list[:0]
@@ -244,6 +268,8 @@ func forkBridge(c *crossing, first *cloneArgs) (uintptr, syscall.Errno) {
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
+	// From the moment that it is in the container's namespaces on, processes in there may look at it; they find it closed.
+	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
 	for i := range c.enter {
 		e := &c.enter[i]
 		if _, _, errno = syscall.RawSyscall(unix.SYS_SETNS, uintptr(e.fd), uintptr(e.kind), 0); errno != 0 {

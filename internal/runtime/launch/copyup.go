@@ -37,6 +37,9 @@ func copyUp(root int, st *plan.Step) error {
 		return because(err, "mount point")
 	}
 	defer unix.Close(target)
+	if err := outsideProc(target, st); err != nil {
+		return err
+	}
 	source, err := openIn(root, st.Path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return because(err, "mount point")

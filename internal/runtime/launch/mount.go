@@ -120,6 +120,9 @@ func hostDevice(root int, st *plan.Step) error {
 		return because(err, "mount point")
 	}
 	defer unix.Close(target)
+	if err := outsideProc(target, st); err != nil {
+		return err
+	}
 	return unix.MoveMount(int(st.FD), "", target, "", moveByFD)
 }
 

@@ -33,22 +33,9 @@ func memoryPolicy(st *plan.Step) error {
 
 // label tells a security module what the program's label is to be; it takes effect with the exec.
 func label(file, value string) error {
-	err := writeOwn("/proc/thread-self/attr/"+file, value)
+	err := writeFile("/proc/thread-self/attr/"+file, value)
 	if err == unix.ENOENT && file == "apparmor/exec" { // before Linux 5.1
-		err = writeOwn("/proc/thread-self/attr/exec", value)
+		err = writeFile("/proc/thread-self/attr/exec", value)
 	}
-	return err
-}
-
-// writeOwn writes to a file in /proc that belongs to this process. In a user namespace that is
-// the namespace's only if the process is dumpable, for this moment.
-func writeOwn(path, data string) error {
-	err := writeFile(path, data)
-	if err != unix.EACCES {
-		return err
-	}
-	unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-	err = writeFile(path, data)
-	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	return err
 }

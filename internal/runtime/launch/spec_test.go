@@ -395,3 +395,37 @@ func TestToldToGoTooEarly(t *testing.T) {
 		_ = parent.Remove()
 	}
 }
+
+// A stage that has entered a user namespace and waits is closed to the namespace's own root: he can neither trace
+// it nor look through it at the host's files.
+func TestStageInUserNamespaceIsOpaque(t *testing.T) {
+	r := newUserRig(t, sh(`while true; do
+  for p in /proc/[0-9]*; do
+    case $p in /proc/1|/proc/$$) continue;; esac
+    ls $p/root/ $p/fd $p/cwd/ >/dev/null 2>&1 && grep -q tare-run $p/cmdline 2>/dev/null && echo open $p && exit 9
+  done
+done`)...)
+	out, err := r.create()
+	must(t, err)
+	must(t, r.init.Go())
+	_, err = r.init.Next()
+	must(t, err)
+	for range 20 {
+		if _, _, err := r.enter(&specs.Process{Args: []string{"true"}, Env: []string{"PATH=/bin"}, Cwd: "/"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, unix.PidfdSendSignal(r.init.PidFD, unix.SIGKILL, nil, 0))
+	b := make([]byte, 100)
+	if n, _ := out.Read(b); n > 0 {
+		t.Errorf("%s", b[:n])
+	}
+	// While it waits, its memory and descriptors are the host's root's.
+	p, err := opaqueProgram()
+	must(t, err)
+	var st unix.Stat_t
+	must(t, unix.Fstat(p, &st))
+	if st.Mode&0o777 != 0o111 {
+		t.Errorf("the program has mode %o", st.Mode)
+	}
+}
