@@ -79,7 +79,7 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 		Defaults: engine.Defaults{
 			CgroupParent: cfg.CgroupParent, Log: logConfig(cfg), Ulimits: cfg.Ulimits, ShmSize: cfg.ShmSize,
 			IPC: container.IpcMode(cfg.IPCMode), CgroupNS: container.CgroupnsMode(cfg.CgroupnsMode),
-			Init: cfg.Init, NoNewPrivs: cfg.NoNewPrivileges,
+			Init: cfg.Init, NoNewPrivs: cfg.NoNewPrivileges, Runtime: cfg.DefaultRuntime, Runtimes: cfg.Runtimes,
 		},
 	})
 	if err != nil {

@@ -17,10 +17,12 @@ import (
 	"tare/internal/engine/commit"
 	"tare/internal/engine/container"
 	"tare/internal/engine/exec"
+	"tare/internal/engine/heal"
 	"tare/internal/engine/health"
 	"tare/internal/engine/supervisor"
 	"tare/internal/engine/volume"
 	"tare/internal/image"
+	"tare/internal/runtime"
 	"tare/internal/runtime/client"
 )
 
@@ -48,6 +50,9 @@ type Defaults struct {
 	CgroupNS     mobycontainer.CgroupnsMode
 	Init         bool
 	NoNewPrivs   bool
+
+	Runtime  string                     // "": our own
+	Runtimes map[string]runtime.Foreign // further OCI runtimes, by name
 }
 
 // Engine is the services of one data root.
@@ -58,6 +63,7 @@ type Engine struct {
 	Commits    *commit.Service
 
 	health *health.Service
+	heal   *heal.Service
 	link   *supervisor.Link
 }
 
@@ -75,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	containers, err := container.Open(ctx, container.Config{
 		DataRoot: cfg.DataRoot, Instance: cfg.Instance, Images: cfg.Images, Runtime: link, Volumes: volumes, Bus: cfg.Bus, OpenNetworks: cfg.OpenNetworks,
 		CgroupParent: d.CgroupParent, Log: d.Log, Ulimits: d.Ulimits, ShmSize: d.ShmSize, IPC: d.IPC, CgroupNS: d.CgroupNS,
-		Init: d.Init, InitProgram: cfg.Program, NoNewPrivs: d.NoNewPrivs,
+		Init: d.Init, InitProgram: cfg.Program, NoNewPrivs: d.NoNewPrivs, DefaultRuntime: d.Runtime, Runtimes: d.Runtimes,
 	})
 	if err != nil {
 		return nil, errors.Join(err, link.Close())
@@ -92,7 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	})
 	return &Engine{
 		Containers: containers, Execs: execs, Volumes: volumes, Commits: commit.New(containers, access, cfg.Images),
-		health: health.New(access, execs, cfg.Bus), link: link,
+		health: health.New(access, execs, cfg.Bus), heal: heal.New(containers, cfg.Bus), link: link,
 	}, nil
 }
 
@@ -102,6 +108,7 @@ func (e *Engine) Runtime() *supervisor.Link { return e.link }
 // Close ends the engine's own work. Containers, their supervisor and their networks go on.
 func (e *Engine) Close() error {
 	e.health.Close()
+	e.heal.Close()
 	err := e.link.Close()
 	e.Execs.Close()
 	e.Containers.Close()

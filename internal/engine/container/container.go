@@ -104,6 +104,9 @@ type Config struct {
 	InitProgram  string // what --init runs as pid 1; "" refuses --init
 	StopTimeout  int    // seconds; 0: 10
 	NoNewPrivs   bool
+
+	DefaultRuntime string                     // "": our own
+	Runtimes       map[string]runtime.Foreign // further ones, by name
 }
 
 // Service is the containers of one engine. Every ref is a name, id or unique id prefix;

@@ -221,7 +221,9 @@ func (c *creation) hostConfig() *container.HostConfig {
 		h.MemorySwap = h.Memory * 2
 	}
 	if h.Runtime == "" {
-		h.Runtime = "tare"
+		if h.Runtime = c.cfg.DefaultRuntime; h.Runtime == "" || h.Runtime == "tare-run" {
+			h.Runtime = "tare"
+		}
 	}
 	if h.Init == nil && c.cfg.Init {
 		on := true

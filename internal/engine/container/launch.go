@@ -103,7 +103,7 @@ func (l *launcher) launch(ctx context.Context, e *entry, rec record, r *run) (pi
 	pid, createErr := l.cfg.Runtime.Create(trace.Beside(ctx), create)
 	if err := errors.Join(createErr, steps.Wait()); err != nil {
 		if createErr != nil {
-			return 0, nil, execFault(createErr) // a program that is missing is found now
+			return 0, nil, execFault(createErr)
 		}
 		return 0, nil, fmt.Errorf("failed to set up container networking: %w", err)
 	}
@@ -244,8 +244,14 @@ func (l *launcher) createRequest(rec record, lower []string) (runtime.Create, er
 		return runtime.Create{}, err
 	}
 	dir, size := l.dir(rec.ID), rec.HostConfig.ConsoleSize
+	var foreign *runtime.Foreign
+	if f, ok := l.cfg.Runtimes[rec.HostConfig.Runtime]; ok {
+		foreign = &f
+	} else if !spec.OwnRuntime(rec.HostConfig.Runtime) { // it was configured when the container was created
+		return runtime.Create{}, fault.Invalid("unknown or invalid runtime name: %s", rec.HostConfig.Runtime)
+	}
 	return runtime.Create{
-		ID: rec.ID, Bundle: dir,
+		ID: rec.ID, Bundle: dir, Runtime: foreign,
 		Rootfs: &runtime.Overlay{Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Volatile: rec.HostConfig.AutoRemove},
 		Stdio: runtime.Stdio{
 			Terminal: rec.Config.Tty, OpenStdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,

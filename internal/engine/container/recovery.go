@@ -25,6 +25,7 @@ import (
 // are applied last.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	p := &parts{cfg: cfg, root: filepath.Join(cfg.DataRoot, "containers"), host: probeHost()}
+	p.host.Runtimes = cfg.Runtimes
 	p.host.Systemd = unit.IsSlice(cfg.CgroupParent)
 	if err := os.MkdirAll(p.root, 0o710); err != nil {
 		return nil, err

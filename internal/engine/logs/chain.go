@@ -2,12 +2,16 @@ package logs
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
 )
@@ -15,8 +19,10 @@ import (
 // file is one file of a log.
 type file struct {
 	*os.File
-	info fs.FileInfo
-	off  int64 // of the first line that was not read
+	info  fs.FileInfo
+	inode uint64 // of the plain file, which a compressed one's comment tells
+	gz    bool   // compressed: unpack it before reading
+	off   int64  // of the first line that was not read
 }
 
 // openNewer opens the log's files that are newer than cur, oldest first, or all of
@@ -29,33 +35,86 @@ func openNewer(path string, cur *file) (chain []*file, err error) {
 		if i > 0 {
 			name += "." + strconv.Itoa(i)
 		}
-		f, e := os.Open(name)
+		f, e := openFile(name, i > 0)
 		if errors.Is(e, fs.ErrNotExist) {
 			missing++
 			continue
-		}
-		var info fs.FileInfo
-		if e == nil {
-			if info, e = f.Stat(); e != nil {
-				f.Close()
-			}
 		}
 		if e != nil {
 			closeAll(chain)
 			return nil, fault.Internal("cannot read log: %w", e)
 		}
 		missing = 0
-		if cur != nil && os.SameFile(info, cur.info) {
+		if cur != nil && f.inode == cur.inode {
 			f.Close()
 			return chain, nil
 		}
-		if len(chain) > 0 && os.SameFile(info, chain[0].info) {
+		if len(chain) > 0 && f.inode == chain[0].inode {
 			f.Close()
 			continue
 		}
-		chain = append([]*file{{File: f, info: info}}, chain...)
+		chain = append([]*file{f}, chain...)
 	}
 	return chain, nil
+}
+
+// openFile opens one file of a log; a rotated one may be compressed, and then has .gz behind its name.
+func openFile(name string, rotated bool) (*file, error) {
+	f, err := os.Open(name)
+	gz := false
+	if errors.Is(err, fs.ErrNotExist) && rotated {
+		f, err = os.Open(name + ".gz")
+		gz = true
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	out := &file{File: f, info: info, gz: gz}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		out.inode = st.Ino
+	}
+	if gz {
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if n, err := strconv.ParseUint(z.Comment, 10, 64); err == nil {
+			out.inode = n
+		}
+	}
+	return out, nil
+}
+
+// unpack makes what a compressed file holds readable, in memory.
+func (f *file) unpack() error {
+	if !f.gz {
+		return nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("log", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	plain := os.NewFile(uintptr(fd), f.Name())
+	if _, err := io.Copy(plain, z); err != nil {
+		plain.Close()
+		return err
+	}
+	f.File.Close()
+	f.File, f.gz = plain, false
+	return nil
 }
 
 func closeAll(chain []*file) {
@@ -83,6 +142,9 @@ func seekTail(chain []*file, n int) ([]*file, error) {
 
 // lastLines finds the last n whole lines of f: the offset of the first of them, and how many there are.
 func lastLines(f *file, n int) (off int64, found int, err error) {
+	if err := f.unpack(); err != nil {
+		return 0, 0, err
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return 0, 0, err

@@ -85,6 +85,9 @@ func (r *reader) readFile(ctx context.Context, f *file) error {
 	if r.buf == nil {
 		r.buf = make([]byte, 64<<10)
 	}
+	if err := f.unpack(); err != nil {
+		return fault.Internal("cannot read log: %w", err)
+	}
 	if info, err := f.Stat(); err == nil && info.Size() < f.off {
 		f.off = 0 // somebody emptied the file
 	}

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestFollowContainers follows logs that a real supervisor writes and rotates.
+// TestFollowContainers follows logs that a real supervisor writes, rotates and, half of them, compresses; then it reads them again.
 func TestFollowContainers(t *testing.T) {
 	dir, err := os.MkdirTemp("/tmp", "tare-logs-")
 	if err != nil {
@@ -64,9 +64,10 @@ func TestFollowContainers(t *testing.T) {
 	})
 	const boxes, lines = 8, 400
 	var wg sync.WaitGroup
-	for range boxes {
+	for i := range boxes {
 		id := ids.New()
-		path := create(t, ctx, c, dir, instance, id, fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); [ $((i%%40)) = 0 ] && sleep 0.02; done", lines))
+		log := runtime.Log{Driver: "json-file", MaxSize: 8000, MaxFiles: 50, Compress: i%2 == 1}
+		path := create(t, ctx, c, dir, instance, id, log, fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); [ $((i%%40)) = 0 ] && sleep 0.02; done", lines))
 		wg.Go(func() {
 			next := 0
 			err := logs.Read(ctx, path, logs.Options{
@@ -85,6 +86,35 @@ func TestFollowContainers(t *testing.T) {
 			if err != nil || next != lines {
 				t.Errorf("%d of %d, %v", next, lines, err)
 			}
+			for log.Compress { // while the last ones may still be compressed
+				gz, _ := filepath.Glob(path + ".*.gz")
+				if rotated, _ := filepath.Glob(path + ".[0-9]*"); len(gz) > 0 && len(gz) == len(rotated) || ctx.Err() != nil {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			next = 0
+			err = logs.Read(ctx, path, logs.Options{Stdout: true, Tail: -1}, func(e logs.Entry) error {
+				if want := fmt.Sprintf("line %d\n", next); string(e.Line) != want {
+					return fmt.Errorf("got %q, want %q", e.Line, want)
+				}
+				next++
+				return nil
+			})
+			if err != nil || next != lines {
+				t.Errorf("again: %d of %d, %v", next, lines, err)
+			}
+			next = lines - 150 // over several files
+			err = logs.Read(ctx, path, logs.Options{Stdout: true, Tail: 150}, func(e logs.Entry) error {
+				if want := fmt.Sprintf("line %d\n", next); string(e.Line) != want {
+					return fmt.Errorf("got %q, want %q", e.Line, want)
+				}
+				next++
+				return nil
+			})
+			if err != nil || next != lines {
+				t.Errorf("the last 150: up to %d, %v", next, err)
+			}
 		})
 		if err := c.Start(ctx, id); err != nil {
 			t.Fatal(err)
@@ -93,7 +123,7 @@ func TestFollowContainers(t *testing.T) {
 	wg.Wait()
 }
 
-func create(t *testing.T, ctx context.Context, c *client.Client, dir, instance, id, script string) (log string) {
+func create(t *testing.T, ctx context.Context, c *client.Client, dir, instance, id string, log runtime.Log, script string) string {
 	t.Helper()
 	bundle := filepath.Join(dir, id)
 	if err := os.Mkdir(bundle, 0o700); err != nil {
@@ -115,10 +145,10 @@ func create(t *testing.T, ctx context.Context, c *client.Client, dir, instance, 
 	if err := os.WriteFile(filepath.Join(bundle, "config.json"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log = filepath.Join(bundle, id+"-json.log")
-	_, err = c.Create(ctx, runtime.Create{ID: id, Bundle: bundle, Stdio: runtime.Stdio{Log: runtime.Log{Driver: "json-file", Path: log, MaxSize: 8000, MaxFiles: 5}}})
+	log.Path = filepath.Join(bundle, id+"-json.log")
+	_, err = c.Create(ctx, runtime.Create{ID: id, Bundle: bundle, Stdio: runtime.Stdio{Log: log}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return log
+	return log.Path
 }

@@ -306,7 +306,7 @@ func TestLogAttributes(t *testing.T) {
 		}
 	}
 	l, err := Log(container.LogConfig{Type: "local", Config: map[string]string{"mode": "non-blocking", "max-buffer-size": "4m"}}, "/x")
-	if err != nil || l.MaxSize != 10_000_000 || l.MaxFiles != 3 || l.Path != "/x" {
+	if err != nil || l.MaxSize != 20_000_000 || l.MaxFiles != 5 || !l.Compress || !l.NonBlocking || l.MaxBuffer != 4<<20 || l.Path != "/x" {
 		t.Errorf("the driver local by default: %+v %v", l, err)
 	}
 }

@@ -15,13 +15,15 @@ import (
 )
 
 // Log turns a log config (its type is set) into what the supervisor writes to path. Where no size is given
-// files rotate at 10 MB and three are kept.
+// files rotate at 10 MB and three are kept; those of the driver local at 20 MB, five are kept, and what was rotated is compressed.
 func Log(c container.LogConfig, path string) (runtime.Log, error) {
 	l := runtime.Log{Driver: c.Type, Path: path, MaxSize: 10_000_000, MaxFiles: 3}
 	switch c.Type {
 	case "":
 		l.Driver = "json-file"
-	case "json-file", "local":
+	case "json-file":
+	case "local":
+		l.MaxSize, l.MaxFiles, l.Compress = 20_000_000, 5, true
 	case "none":
 		if len(c.Config) > 0 {
 			return l, fault.Invalid("the log driver none takes no options")
@@ -49,18 +51,22 @@ func Log(c container.LogConfig, path string) (runtime.Log, error) {
 			}
 			l.MaxFiles = n
 		case "mode":
-			// The supervisor never waits for a reader of logs, so both modes mean the same: nothing is dropped.
+			l.NonBlocking = value == "non-blocking"
 			if value != "blocking" && value != "non-blocking" {
 				return l, fault.Invalid("logger: logging mode not supported: %s", value)
 			}
 		case "max-buffer-size":
-			if n, err := units.RAMInBytes(value); err != nil || n <= 0 || c.Config["mode"] != "non-blocking" {
+			n, err := units.RAMInBytes(value)
+			if err != nil || n <= 0 || c.Config["mode"] != "non-blocking" {
 				return l, fault.Invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking', and wants a size: %s", value)
 			}
+			l.MaxBuffer = n
 		case "compress":
-			if on, err := strconv.ParseBool(value); err != nil || on {
-				return l, fault.Unsupported("the log option compress=%s is not supported", value)
+			on, err := strconv.ParseBool(value)
+			if err != nil {
+				return l, fault.Invalid("invalid compress %q for the log driver %s", value, l.Driver)
 			}
+			l.Compress = on
 		case "labels", "labels-regex", "env", "env-regex", "tag":
 			if l.Driver != "json-file" {
 				return l, unknownLogOption(key, l.Driver)
@@ -71,6 +77,9 @@ func Log(c container.LogConfig, path string) (runtime.Log, error) {
 		default:
 			return l, unknownLogOption(key, l.Driver)
 		}
+	}
+	if c.Config["compress"] == "true" && (l.MaxFiles == 1 || l.MaxSize < 0) {
+		return l, fault.Invalid("compress cannot be true when max-file is less than 2 or max-size is not set")
 	}
 	return l, nil
 }

@@ -23,6 +23,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/base/ids"
+	"tare/internal/runtime"
 	"tare/internal/runtime/cgroup/unit"
 	"tare/internal/runtime/defaults"
 )
@@ -71,9 +72,10 @@ type Host struct {
 	SwapLimit    bool // memory+swap can be limited
 	Systemd      bool // cgroups are its scopes, their parents slices
 	CPUs         int
-	OnlineCPUs   string   // as a list, "0-3"; "" if unknown
-	OnlineNodes  string   // of memory
-	Masked       []string // paths to mask besides the defaults
+	OnlineCPUs   string                     // as a list, "0-3"; "" if unknown
+	OnlineNodes  string                     // of memory
+	Runtimes     map[string]runtime.Foreign // besides our own
+	Masked       []string                   // paths to mask besides the defaults
 }
 
 // Device is one node for the container, with its cgroup permissions.

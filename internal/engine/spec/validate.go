@@ -19,7 +19,7 @@ import (
 func Validate(c *container.Config, h *container.HostConfig, host Host) (warnings []string, err error) {
 	for _, check := range []func() error{
 		func() error { return validateConfig(c) },
-		func() error { return validateModes(h) },
+		func() error { return validateModes(h, host) },
 		func() error { return validateLimits(h, host) },
 		func() error { return validateSecurity(h, host, &warnings) },
 		func() error { return validateMounts(h) },
@@ -81,7 +81,7 @@ func validateConfig(c *container.Config) error {
 	return nil
 }
 
-func validateModes(h *container.HostConfig) error {
+func validateModes(h *container.HostConfig, host Host) error {
 	switch {
 	case !h.PidMode.Valid():
 		return fault.Invalid("invalid PID mode: %s", h.PidMode)
@@ -97,7 +97,7 @@ func validateModes(h *container.HostConfig) error {
 		return fault.Unsupported("the cgroup of another container cannot be joined: Cgroup %s", h.Cgroup)
 	case !h.Isolation.IsDefault():
 		return fault.Invalid("invalid isolation: Linux knows only the default, not %q", h.Isolation)
-	case h.Runtime != "" && h.Runtime != "tare" && h.Runtime != "runc" && h.Runtime != "io.containerd.runc.v2":
+	case !host.runs(h.Runtime):
 		return fault.Invalid("unknown or invalid runtime name: %s", h.Runtime)
 	}
 	if h.NetworkMode.IsContainer() {
@@ -361,4 +361,18 @@ func refuse(c *container.Config, h *container.HostConfig, host Host) error {
 		return fault.Invalid("cgroup-parent %q is not a plain cgroupfs path", h.CgroupParent)
 	}
 	return nil
+}
+
+// OwnRuntime tells whether a runtime's name, "" or one that Docker's users give, means tare-run.
+func OwnRuntime(name string) bool {
+	switch name {
+	case "", "tare", "tare-run", "runc", "io.containerd.runc.v2":
+		return true
+	}
+	return false
+}
+
+func (h Host) runs(name string) bool {
+	_, ok := h.Runtimes[name]
+	return ok || OwnRuntime(name)
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+
+	"tare/internal/runtime"
 )
 
 // Config is what the engine is told. The zero value is not useful; Parse fills in defaults.
@@ -72,6 +74,7 @@ type Config struct {
 	CgroupnsMode    string
 	ExecOptions     []string
 	DefaultRuntime  string
+	Runtimes        map[string]runtime.Foreign // further ones, by name
 	IPCMode         string
 	ShmSize         int64 // bytes
 	Ulimits         map[string]*container.Ulimit
@@ -101,7 +104,7 @@ func Default() *Config {
 		File: "/etc/tare/daemon.json", RegistriesFile: "/etc/tare/registries.yaml", DataRoot: "/var/lib/tare", ExecRoot: "/run/tare",
 		Group: "docker", LogLevel: "info",
 		Firewall: true, IPForward: true, IPMasq: true, ICC: true,
-		DefaultRuntime: "tare-run", IPCMode: "private", ShmSize: 64 << 20,
+		DefaultRuntime: "tare-run", Runtimes: map[string]runtime.Foreign{}, IPCMode: "private", ShmSize: 64 << 20,
 		LimitedHosts: map[string]string{},
 		Ulimits:      map[string]*container.Ulimit{}, LogDriver: "json-file", LogOptions: map[string]string{},
 		ShutdownTimeout: 15 * time.Second,

@@ -75,7 +75,10 @@ func TestRefusals(t *testing.T) {
 		{"unknown exec-opt", `{}`, []string{"--exec-opt", "a=b"}, "unknown option: a"},
 		{"bad mirror", `{}`, []string{"--registry-mirror", "mirror"}, "invalid mirror"},
 		{"bad pool", `{}`, []string{"--default-address-pool", "base=10.0.0.0/16,size=8"}, "invalid address pool"},
-		{"runtime", `{}`, []string{"--default-runtime", "kata"}, `unknown runtime "kata"`},
+		{"runtime", `{}`, []string{"--default-runtime", "kata"}, `specified default runtime 'kata' does not exist`},
+		{"runtime without program", `{"runtimes": {"x": {"path": "/no/such"}}}`, nil, "runtime x: "},
+		{"shim", `{"runtimes": {"x": {"runtimeType": "io.containerd.kata.v2"}}}`, nil, "no containerd shim"},
+		{"reserved runtime", `{}`, []string{"--add-runtime", "tare=/bin/true"}, "runtime name 'tare' is reserved"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := parse(t, tt.file, tt.args...)

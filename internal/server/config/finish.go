@@ -38,6 +38,9 @@ func (c *Config) finish() error {
 			return err
 		}
 	}
+	if err := c.finishRuntimes(); err != nil {
+		return err
+	}
 	for h, policy := range c.LimitedHosts {
 		if !strings.HasPrefix(h, "unix:///") || !filepath.IsAbs(policy) {
 			return fmt.Errorf("limited host %s=%s: want unix:///PATH=/POLICY/FILE", h, policy)

@@ -97,10 +97,10 @@ var options = []option{
 	{name: "log-opt", key: "log-opts", kind: dict, set: pair(func(c *Config) map[string]string { return c.LogOptions }), use: "Default log driver options for containers"},
 	{name: "no-new-privileges", key: "no-new-privileges", kind: flag, set: truth(func(c *Config) *bool { return &c.NoNewPrivileges }), use: "Set no-new-privileges by default for new containers"},
 	{name: "seccomp-profile", key: "seccomp-profile", set: only("the default profile is always used", "", "builtin"), use: "Path to seccomp profile"},
-	{name: "default-runtime", key: "default-runtime", set: runtimeName, use: "Default OCI runtime for containers"},
+	{name: "add-runtime", key: "runtimes", kind: dict, set: addRuntime, object: runtimeObject, use: "Register an additional OCI compatible runtime"},
+	{name: "default-runtime", key: "default-runtime", set: text(func(c *Config) *string { return &c.DefaultRuntime }), use: "Default OCI runtime for containers"},
 
 	// Without meaning here
-	{name: "add-runtime", key: "runtimes", kind: dict, object: anyObject, use: "Register an additional OCI compatible runtime"},
 	{name: "allow-direct-routing", key: "allow-direct-routing", kind: flag, use: "Allow remote access to published ports on container IP addresses"},
 	{name: "allow-nondistributable-artifacts", key: "allow-nondistributable-artifacts", kind: list, use: "Allow push of nondistributable artifacts to registry"},
 	{name: "api-cors-header", key: "api-cors-header", use: "Set CORS headers in the Engine API"},
@@ -286,13 +286,4 @@ func only(why string, allowed ...string) func(*Config, string) error {
 		}
 		return fmt.Errorf("%q is not supported by this engine: %s", v, why)
 	}
-}
-
-// runtimeName accepts Docker's name of its runtime for ours.
-func runtimeName(c *Config, v string) error {
-	switch v {
-	case "tare-run", "runc", "io.containerd.runc.v2":
-		return nil
-	}
-	return fmt.Errorf("unknown runtime %q: this engine runs containers with tare-run", v)
 }

@@ -66,10 +66,8 @@ func (f Facts) Info() system.Info {
 		NCPU: runtime.NumCPU(), MemTotal: memTotal(), GenericResources: []swarm.GenericResource{},
 		DockerRootDir: c.DataRoot, Labels: append([]string{}, labels...), ServerVersion: f.Version,
 		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
-		Runtimes: map[string]system.RuntimeWithStatus{
-			"tare-run": {Runtime: system.Runtime{Path: f.Runtime}},
-		},
-		DefaultRuntime: "tare-run", LiveRestoreEnabled: true,
+		Runtimes:       runtimes(f.Runtime, c),
+		DefaultRuntime: c.DefaultRuntime, LiveRestoreEnabled: true,
 		Swarm:            swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive, RemoteManagers: []swarm.Peer{}},
 		ContainerdCommit: system.Commit{}, RuncCommit: system.Commit{ID: f.Version}, InitCommit: system.Commit{}, InitBinary: "tare-run",
 		SecurityOptions: securityOptions(), CDISpecDirs: []string{},
@@ -248,4 +246,13 @@ func backingFS(dir string) string {
 		return name
 	}
 	return "<unknown>"
+}
+
+// runtimes are tare-run at path and those of the configuration.
+func runtimes(path string, c *config.Config) map[string]system.RuntimeWithStatus {
+	all := map[string]system.RuntimeWithStatus{"tare-run": {Runtime: system.Runtime{Path: path}}}
+	for name, r := range c.Runtimes {
+		all[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: r.Path, Args: r.Args}}
+	}
+	return all
 }
