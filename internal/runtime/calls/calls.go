@@ -52,10 +52,11 @@ const (
 
 // Acts of the interpreter that are no system calls.
 const (
-	Test = 0x1000 // Args: address, mask, value, Label: goes to the label unless the 8 bytes there, masked, are value
-	Home = 0x1001 // Args: text of an /etc/passwd, its length, uid in digits with a zero byte, place for the home directory and a zero byte, its size
-	Set  = 0x1002 // Args: value, address: stores 8 bytes
-	Fail = 0x1003 // Args: errno: fails with it
+	Test  = 0x1000 // Args: address, mask, value, Label: goes to the label unless the 8 bytes there, masked, are value
+	Home  = 0x1001 // Args: text of an /etc/passwd, its length, uid in digits with a zero byte, place for the home directory and a zero byte, its size
+	Set   = 0x1002 // Args: value, address: stores 8 bytes
+	Fail  = 0x1003 // Args: errno: fails with it
+	Octal = 0x1004 // Args: value, address, n: writes n octal digits
 )
 
 // Any stands for every errno in On.

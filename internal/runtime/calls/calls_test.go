@@ -98,10 +98,13 @@ func TestActs(t *testing.T) {
 	p.exit(78)
 	p.Here(other)
 	p.Call(Set, Slot(a), V(b))
+	text := p.Space(8)
+	p.Call(Octal, V(0o41755), V(text), V(4))
+	p.print(V(text), V(5))
 	p.Call(Fail, Slot(b))
 	p.Here(failed)
 	p.Call(unix.SYS_EXIT_GROUP, Slot(LastErrno))
-	if out, code := run(t, p); code != 0x1f {
+	if out, code := run(t, p); code != 0x1f || out != "1755\x00" {
 		t.Errorf("exit %d: %q", code, out)
 	}
 }

@@ -100,8 +100,21 @@ own:
 	JEQ  home
 	CMPQ AX, $0x1002
 	JEQ  set
+	CMPQ AX, $0x1004
+	JEQ  octal
 	MOVQ DI, AX
 	JMP  fail
+
+octal:                          // DI value, SI place, DX digits
+	TESTQ DX, DX
+	JEQ  next
+	DECQ DX
+	MOVQ DI, BX
+	ANDL $7, BX
+	ADDL $0x30, BX
+	MOVB BX, (SI)(DX*1)
+	SHRQ $3, DI
+	JMP  octal
 
 set:
 	MOVQ DI, (SI)

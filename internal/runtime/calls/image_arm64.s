@@ -97,7 +97,20 @@ own:
 	ADD  $1, R9, R9
 	CMP  R9, R8
 	BEQ  set
+	ADD  $2, R9, R9
+	CMP  R9, R8
+	BEQ  octal
 	B    fail               // the errno is in R0
+
+octal:                          // R0 value, R1 place, R2 digits
+	CBZ  R2, next
+	SUB  $1, R2, R2
+	AND  $7, R0, R9
+	ADD  $0x30, R9, R9
+	ADD  R1, R2, R10
+	MOVB R9, (R10)
+	LSR  $3, R0, R0
+	B    octal
 
 set:
 	MOVD R0, (R1)

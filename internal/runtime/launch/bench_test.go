@@ -16,6 +16,43 @@ import (
 
 // BenchmarkStart is one container after another, each from clone to the end of `true`.
 func BenchmarkStart(b *testing.B) {
+	for _, e := range []plan.Executor{plan.Interpreter, plan.Stage} {
+		b.Run(string(e), func(b *testing.B) {
+			Force(e)
+			defer Force("")
+			benchmarkStart(b)
+		})
+	}
+}
+
+// BenchmarkExec is `true` in a running container, from the compiled spec to its exec.
+func BenchmarkExec(b *testing.B) {
+	r := running(b)
+	for _, e := range []plan.Executor{plan.Interpreter, plan.Stage} {
+		b.Run(string(e), func(b *testing.B) {
+			Force(e)
+			defer Force("")
+			proc, host := *r.spec.Process, r.host()
+			proc.Args = []string{"true"}
+			for b.Loop() {
+				p, err := plan.CompileExec(r.spec, &proc, host)
+				must(b, err)
+				c, err := New(p, r.init.Pid, Stdio{})
+				must(b, err)
+				must(b, c.Go())
+				for m := (Message{}); !m.Started; {
+					m, err = c.Next()
+					must(b, err)
+					must(b, m.Err)
+				}
+				unix.Wait4(c.Pid, nil, 0, nil)
+				c.Close()
+			}
+		})
+	}
+}
+
+func benchmarkStart(b *testing.B) {
 	r := newRig(b, "true")
 	host, err := Host()
 	if err != nil {

@@ -309,7 +309,7 @@ func TestCwdStaysInside(t *testing.T) {
 
 // A container that executes /proc/self/exe of the stage gets a file that can't be written.
 func TestProgramIsReadOnly(t *testing.T) {
-	path, err := stageProgram()
+	path, _, err := stageProgram()
 	must(t, err)
 	if fd, err := unix.Open(path, unix.O_WRONLY, 0); err != unix.EROFS && err != unix.ETXTBSY && err != unix.EPERM {
 		unix.Close(fd)
@@ -366,7 +366,11 @@ func (r *rig) execProcess(proc *specs.Process) (string, int, error) {
 	out, in, err := os.Pipe()
 	must(t, err)
 	defer out.Close()
-	c, err := New(p, r.init.Pid, Stdio{Out: in, Err: in})
+	stdio := Stdio{Out: in, Err: in}
+	if proc.Terminal {
+		stdio = Stdio{Console: true}
+	}
+	c, err := New(p, r.init.Pid, stdio)
 	in.Close()
 	if err != nil {
 		return "", -1, err
@@ -377,6 +381,10 @@ func (r *rig) execProcess(proc *specs.Process) (string, int, error) {
 	if m.Err != nil {
 		unix.Wait4(c.Pid, nil, 0, nil)
 		return "", -1, m.Err
+	}
+	if m.Master != nil {
+		defer m.Master.Close()
+		out = m.Master
 	}
 	must(t, c.Go())
 	return finish(t, c, out)
@@ -390,7 +398,7 @@ func itoa(n int) string {
 }
 
 // running is a container whose init sleeps.
-func running(t *testing.T) *rig {
+func running(t testing.TB) *rig {
 	t.Helper()
 	r := newRig(t, "sleep", "1000")
 	_, err := r.create()

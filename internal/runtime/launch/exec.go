@@ -50,26 +50,14 @@ func (p *program) prepare(st *plan.Step) error {
 		return &failure{errno: unix.EBADMSG, detail: "the plan has no exec"}
 	}
 	p.args, p.env = st.List, st.Env
-	search, home := "", false
+	home := false
 	for _, kv := range p.env {
-		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
-			search = v
-		}
 		home = home || strings.HasPrefix(kv, "HOME=")
 	}
 	if !home {
 		p.env = append(p.env, "HOME="+homeOf(int(st.Num[0])))
 	}
-	name := p.args[0]
-	if hasSlash(name) {
-		p.paths = []string{name}
-		return nil
-	}
-	for _, dir := range strings.Split(search, ":") {
-		if strings.HasPrefix(dir, "/") {
-			p.paths = append(p.paths, dir+"/"+name)
-		}
-	}
+	p.paths = searchPaths(p.args[0], p.env)
 	return nil
 }
 

@@ -60,6 +60,8 @@ type Process struct {
 
 	steps []plan.Step
 	told  bool // Go was called
+	bears bool // Pid bears the program and ends; until Started
+	born  int  // the program's pid, as Pid said
 }
 
 // Message is one report of the stage.
@@ -112,7 +114,7 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 	if len(stdio.Keep) > maxKeep {
 		return nil, fault.Invalid("cannot pass on %d descriptors; the most is %d", len(stdio.Keep), maxKeep)
 	}
-	program, err := stageProgram()
+	program, stageFile, err := stageProgram()
 	if err != nil {
 		return nil, fault.Internal("cannot prepare the program that sets containers up: %w", err)
 	}
@@ -125,17 +127,13 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 		return nil, err
 	}
 	defer share.close()
-	planfd, err := planFile(share.steps)
-	if err != nil {
-		return nil, fault.Internal("cannot hand over the plan: %w", err)
-	}
-	defer unix.Close(planfd)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fault.Internal("cannot make a socket: %w", err)
 	}
 	defer unix.Close(pair[1])
-	proc := &Process{PidFD: -1, Sync: pair[0], Warnings: append(share.warnings, p.Warnings...), steps: p.Steps}
+	executor, _ := Executor(p)
+	proc := &Process{PidFD: -1, Sync: pair[0], bears: executor == plan.Interpreter && p.JoinPid && joinPid != 0, Warnings: append(share.warnings, p.Warnings...), steps: p.Steps}
 	mode := "n"
 	join, joined := null, -1
 	if joinPid != 0 {
@@ -151,6 +149,17 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 	} else {
 		listener = null
 	}
+	planfd := -1
+	if executor == plan.Stage {
+		planfd, err = memory("plan", plan.MarshalSteps(share.steps))
+	} else if program, err = image(); err == nil {
+		planfd, err = programFile(p, stdio, mode == "d", joinPid != 0)
+	}
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, fault.Internal("cannot hand over the plan: %w", err)
+	}
+	defer unix.Close(planfd)
 	fds := []uintptr{fdOr(stdio.In, null), fdOr(stdio.Out, null), fdOr(stdio.Err, null),
 		uintptr(pair[1]), uintptr(planfd), uintptr(join), uintptr(listener)}
 	for _, f := range stdio.Keep {
@@ -171,7 +180,19 @@ func start(p *plan.Plan, joinPid int, stdio Stdio, listener int) (*Process, erro
 	}
 	argv := []string{stageName, p.Title, mode, strconv.Itoa(len(stdio.Keep))}
 	child := birth{p: p, join: joined, program: program, argv: argv, files: fds, sys: sys}
-	err = child.spawn()
+	if executor == plan.Stage {
+		err = child.spawn()
+	} else {
+		if joinPid == 0 {
+			child.files = append(child.files, uintptr(stageFile))
+		}
+		if proc.bears {
+			err = unix.SetsockoptInt(proc.Sync, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+		}
+		if err == nil {
+			err = child.fork()
+		}
+	}
 	proc.Pid = child.pid
 	runtime.KeepAlive(stdio)
 	if err == nil {
@@ -196,24 +217,6 @@ func fdOr(f *os.File, otherwise int) uintptr {
 		return uintptr(otherwise)
 	}
 	return f.Fd()
-}
-
-// planFile is the plan in memory, at its start.
-func planFile(steps []plan.Step) (int, error) {
-	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	b := plan.MarshalSteps(steps)
-	for off := 0; off < len(b); {
-		n, err := unix.Pwrite(fd, b[off:], int64(off))
-		if err != nil {
-			unix.Close(fd)
-			return -1, err
-		}
-		off += n
-	}
-	return fd, nil
 }
 
 var ownPidNS = sync.OnceValues(func() (int, error) {
@@ -249,6 +252,7 @@ const (
 	saysNotify  = 'n' // and the descriptor that its seccomp listener will have; waits for hearsOn
 	saysFailed  = 'f'
 	saysExec    = 'x'
+	saysBorn    = 'b' // and the program's pid: this process ends
 	hearsGo     = 'g'
 	hearsOn     = 'o'
 )
@@ -258,7 +262,7 @@ const maxReport = 4096
 // Receive returns the next message, or ok=false if none has arrived yet (EAGAIN).
 func (p *Process) Receive() (m Message, ok bool, err error) {
 	buf := make([]byte, maxReport)
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, unix.CmsgSpace(4)+unix.CmsgSpace(unix.SizeofUcred))
 	var n, oobn int
 	reset := false
 	for {
@@ -284,7 +288,15 @@ func (p *Process) Receive() (m Message, ok bool, err error) {
 	default:
 		return Message{}, false, err
 	}
+	if n > 0 && p.bears && !p.isFromPid(oob[:oobn]) {
+		return p.Receive() // the program, or what traces it, found the socket before its exec closed it
+	}
 	if n == 0 {
+		if p.told && p.bears {
+			if err := p.follow(); err != nil {
+				return Message{Err: err}, true, nil
+			}
+		}
 		if p.told {
 			return Message{Started: true}, true, nil
 		}
@@ -298,6 +310,11 @@ func (p *Process) Receive() (m Message, ok bool, err error) {
 			m.Master = receivedFile(oob[:oobn])
 		}
 		return m, true, nil
+	case saysBorn:
+		if len(b) >= 4 && p.bears {
+			p.born = int(binary.LittleEndian.Uint32(b))
+			return p.Receive()
+		}
 	case saysRuntime:
 		m.Runtime = true
 		return m, true, nil
@@ -308,12 +325,16 @@ func (p *Process) Receive() (m Message, ok bool, err error) {
 		}
 	case saysFailed:
 		if len(b) >= 8 {
-			at, errno := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
-			m.Err = p.stepError(int(at), unix.Errno(errno), string(b[8:]))
+			at, errno, detail := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), string(b[8:])
+			if i := int(at >> 16); i > 0 && i < len(details) { // the interpreter's
+				at, detail = at&0xffff, details[i]
+			}
+			m.Err = p.stepError(int(at), unix.Errno(errno), detail)
 			return m, true, nil
 		}
 	case saysExec:
 		if len(b) >= 4 {
+			p.bury()
 			m.ExecErr = true
 			m.Err = p.execError(unix.Errno(binary.LittleEndian.Uint32(b)))
 			return m, true, nil
@@ -337,14 +358,15 @@ func (p *Process) Next() (Message, error) {
 
 func receivedFile(oob []byte) *os.File {
 	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) == 0 {
+	if err != nil {
 		return nil
 	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) == 0 {
-		return nil
+	for i := range msgs {
+		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil && len(fds) > 0 {
+			return os.NewFile(uintptr(fds[0]), "ptmx")
+		}
 	}
-	return os.NewFile(uintptr(fds[0]), "ptmx")
+	return nil
 }
 
 // Go lets a created child exec. It may be called before Created arrived: the child then does not wait.

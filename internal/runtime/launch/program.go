@@ -27,24 +27,28 @@ func isNull(st *unix.Stat_t) bool {
 }
 
 // high moves a descriptor out of the way of those that a child gets.
-func high(fd int) (int, error) {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 64)
+func high(fd int) (int, error) { return from(fd, 64) }
+
+func from(fd, first int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, first)
 	unix.Close(fd)
 	return n, err
 }
 
-// stageProgram is a path that executes this program from a file that nobody can write to.
-var stageProgram = sync.OnceValues(func() (string, error) {
+// stageProgram is a path that executes this program from a file that nobody can write to, and that file.
+func stageProgram() (string, int, error) {
+	fd, err := stageFile()
+	return "/proc/self/fd/" + strconv.Itoa(fd), fd, err
+}
+
+var stageFile = sync.OnceValues(func() (int, error) {
 	fd, err := readOnlyMount("/proc/self/exe")
 	if err != nil {
 		if fd, err = sealedCopy("/proc/self/exe"); err != nil {
-			return "", err
+			return -1, err
 		}
 	}
-	if fd, err = high(fd); err != nil {
-		return "", err
-	}
-	return "/proc/self/fd/" + strconv.Itoa(fd), nil
+	return high(fd)
 })
 
 // readOnlyMount is a bind mount of the file that is attached nowhere, so there is no path

@@ -20,7 +20,7 @@ func init() {
 	}
 }
 
-func isStage() bool { return len(os.Args) == 4 && os.Args[0] == stageName }
+func isStage() bool { return (len(os.Args) == 4 || len(os.Args) == 7) && os.Args[0] == stageName }
 
 // StageMain is the child's entry; tare-run (and a test's TestMain) calls it before
 // anything else. It returns at once if this process is not the stage, else never.
@@ -30,6 +30,11 @@ func StageMain() {
 	}
 	s := &stage{sync: syncFD, listener: listenFD, root: -1, master: -1, detached: os.Args[2] == "d"}
 	s.keep, _ = strconv.Atoi(os.Args[3])
+	if len(os.Args) == 7 { // the interpreter did the steps before; see lowering
+		s.from, _ = strconv.Atoi(os.Args[4])
+		s.root, _ = strconv.Atoi(os.Args[5])
+		s.size, _ = strconv.Atoi(os.Args[6])
+	}
 	at, err := s.run()
 	s.fail(at, err)
 }
@@ -44,6 +49,8 @@ type stage struct {
 	keep     int // how many descriptors from firstExtra on are the program's
 	steps    []plan.Step
 	program  program
+	from     int // the first step
+	size     int // of the steps at the end of planFD; 0: they are all of it
 }
 
 // failure is an errno with what it happened to. It never has to be formatted: the stage makes no use of fmt.
@@ -95,7 +102,7 @@ func (s *stage) run() (at int, err error) {
 	}
 	resetSignals()
 	unix.Umask(0)
-	b, err := readPlan()
+	b, err := readPlan(s.size)
 	if err != nil {
 		return 0, because(err, "reading the plan")
 	}
@@ -103,7 +110,7 @@ func (s *stage) run() (at int, err error) {
 	if s.steps, err = plan.Unmarshal(b); err != nil {
 		return 0, &failure{errno: unix.EBADMSG, detail: "reading the plan"}
 	}
-	for at = range s.steps {
+	for at = s.from; at < len(s.steps); at++ {
 		if err := s.do(&s.steps[at]); err != nil {
 			return at, err
 		}
@@ -111,14 +118,18 @@ func (s *stage) run() (at int, err error) {
 	return at, &failure{errno: unix.EBADMSG, detail: "the plan has no exec"}
 }
 
-func readPlan() ([]byte, error) {
+// readPlan reads the last size bytes of the plan's descriptor, or with 0 all.
+func readPlan(size int) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(planFD, &st); err != nil {
 		return nil, err
 	}
-	b := make([]byte, st.Size)
+	if size == 0 {
+		size = int(st.Size)
+	}
+	b, start := make([]byte, size), st.Size-int64(size)
 	for off := 0; off < len(b); {
-		n, err := unix.Pread(planFD, b[off:], int64(off))
+		n, err := unix.Pread(planFD, b[off:], start+int64(off))
 		if err != nil {
 			return nil, err
 		}

@@ -20,6 +20,9 @@ func (w *exitWatch) ready(uint32) { (*process)(w).reap() }
 
 // reap collects the process's exit status, if it has one.
 func (p *process) reap() {
+	if p.bearing() {
+		p.receive()
+	}
 	if p.phase == ended {
 		return
 	}

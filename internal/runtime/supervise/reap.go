@@ -18,6 +18,9 @@ func (s *supervisor) reapAll() {
 			p.reap()
 			continue
 		}
+		if s.bearing() { // it may be an exec that we are about to be told of: then it is its record that must not be lost
+			return
+		}
 		var status unix.WaitStatus
 		got, err := unix.Wait4(pid, &status, unix.WNOHANG|unix.WALL, nil)
 		if err != nil && err != unix.EINTR {
@@ -58,4 +61,18 @@ func (s *supervisor) byPid(pid int) *process {
 		}
 	}
 	return nil
+}
+
+// bearing tells whether a process's pid is not that of its program yet; see launch.Process.
+func (p *process) bearing() bool { return p.child != nil && p.child.Bearing() }
+
+func (s *supervisor) bearing() bool {
+	for _, c := range s.containers {
+		for _, p := range c.execs {
+			if p.bearing() {
+				return true
+			}
+		}
+	}
+	return false
 }
