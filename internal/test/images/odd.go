@@ -86,7 +86,10 @@ func Odd(tree []byte) ([]*OddImage, error) {
 	link := func(name, to string, kind byte) entry {
 		return entry{tar.Header{Typeflag: kind, Name: name, Linkname: to, Mode: 0o777, ModTime: epoch}, ""}
 	}
-	o.add("hard-links", Options{}, tarOf(fileOf("data/a", "linked"), link("data/b", "data/a", tar.TypeLink), dirOf("data/s/"), link("data/s/c", "data/b", tar.TypeLink)))
+	hard := func(name, to string) entry { // tar(1) writes the file's own mode
+		return entry{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: to, Mode: 0o644, ModTime: epoch}, ""}
+	}
+	o.add("hard-links", Options{}, tarOf(fileOf("data/a", "linked"), hard("data/b", "data/a"), dirOf("data/s/"), hard("data/s/c", "data/b")))
 	o.add("symbolic-links", Options{}, tarOf(link("data/abs", "/data/base", tar.TypeSymlink), link("data/loop", "loop", tar.TypeSymlink), link("data/up", "../../../../etc", tar.TypeSymlink), link("data/none", "no/such", tar.TypeSymlink)))
 	o.add("devices", Options{}, tarOf(
 		entry{tar.Header{Typeflag: tar.TypeFifo, Name: "data/fifo", Mode: 0o600, ModTime: epoch}, ""},
