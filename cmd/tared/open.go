@@ -104,7 +104,7 @@ func open(ctx context.Context, cfg *config.Config, warnings []string, bus *event
 	}
 	o.services = engineapi.Services{
 		Containers: o.engine.Containers, Execs: o.engine.Execs, Images: store, Archives: engineapi.Archives{Store: store},
-		Transfers: transfers, Moves: store, Verifier: transfers, Attached: store, Registry: registries, Commits: o.engine.Commits,
+		Transfers: transfers, Moves: image.History{Store: store}, Verifier: transfers, Attached: image.Attachments{Store: store}, Registry: registries, Commits: o.engine.Commits,
 		Networks: o.networks, Volumes: o.engine.Volumes, Builds: builds, Events: bus,
 		Info: facts.Info, Version: facts.Engine,
 		Debugf: debugf,

@@ -27,8 +27,12 @@ type Attached struct {
 	Blobs    []ocispec.Descriptor
 }
 
+// Attachments are what a store has about its images.
+type Attachments struct{ Store *Store }
+
 // Attach records a referrer of subject whose manifest and blobs are stored. Subject has to be an image's target or manifest. A second time does nothing.
-func (s *Store) Attach(subject digest.Digest, referrer ocispec.Descriptor) error {
+func (a Attachments) Attach(subject digest.Digest, referrer ocispec.Descriptor) error {
+	s := a.Store
 	s.change.Lock()
 	defer s.change.Unlock()
 	now := s.catalog.now()
@@ -55,7 +59,8 @@ func (s *Store) Attach(subject digest.Digest, referrer ocispec.Descriptor) error
 }
 
 // Attached lists what the store has about an image.
-func (s *Store) Attached(img *Image) []Attached {
+func (a Attachments) Attached(img *Image) []Attached {
+	s := a.Store
 	r := s.catalog.now().roots[rootKey{img.Target.Digest, img.Manifest.Digest}]
 	if r == nil {
 		return nil
@@ -134,4 +139,6 @@ func (p parts) contents(d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 }
 
 // Statement reads a blob of what is attached to an image.
-func (s *Store) Statement(d ocispec.Descriptor) ([]byte, error) { return s.Blobs.Bytes(d.Digest) }
+func (a Attachments) Statement(d ocispec.Descriptor) ([]byte, error) {
+	return a.Store.Blobs.Bytes(d.Digest)
+}

@@ -2,10 +2,12 @@ package image
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"tare/internal/image/layer"
 )
@@ -19,14 +21,20 @@ func (s *Store) Sweep(ctx context.Context) (bytes int64, err error) {
 
 // Discard deletes those of the given blobs and layers that no name, no hold and no arrival reaches: what a load or
 // pull brought in and could not use.
-func (s *Store) Discard(ids ...digest.Digest) error {
+func (s *Store) Discard(ids ...digest.Digest) (err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
+	files := newDeletion()
+	defer func() {
+		if derr := files.Wait(); err == nil {
+			err = derr
+		}
+	}()
 	since := s.garbage.arrivals.since()
 	keep := s.garbage.reached()
 	for _, d := range ids {
 		if l, err := s.Layers.Get(d); err == nil && !keep.layers[d] {
-			gone, _, err := s.garbage.freeLayer(keep, since, l)
+			gone, _, err := s.garbage.freeLayer(keep, since, l, files)
 			if err != nil {
 				return err
 			}
@@ -41,6 +49,13 @@ func (s *Store) Discard(ids ...digest.Digest) error {
 		}
 	}
 	return nil
+}
+
+// newDeletion deletes the files of layers side by side: one is bound by the disk's answers, not by the disk.
+func newDeletion() *errgroup.Group {
+	g := &errgroup.Group{}
+	g.SetLimit(max(4, runtime.NumCPU()))
+	return g
 }
 
 // garbage is what no name and no hold reaches.
@@ -64,11 +79,17 @@ func (g garbage) sweep(ctx context.Context) (bytes int64, err error) {
 func (g garbage) unreached() (bytes int64, err error) {
 	since := g.arrivals.since() // before looking who holds what
 	keep := g.reached()
+	files := newDeletion()
+	defer func() {
+		if derr := files.Wait(); err == nil {
+			err = derr
+		}
+	}()
 	for _, l := range g.parts.allLayers() {
 		if keep.layers[l.DiffID] {
 			continue
 		}
-		gone, n, err := g.freeLayer(keep, since, l)
+		gone, n, err := g.freeLayer(keep, since, l, files)
 		if err != nil {
 			return bytes, err
 		}
@@ -88,7 +109,8 @@ func (g garbage) unreached() (bytes int64, err error) {
 }
 
 // freeLayer deletes a layer that nothing reaches, with its blob, unless somebody holds it by now or is about to name it.
-func (g garbage) freeLayer(keep needed, since time.Time, l layer.Layer) (gone bool, bytes int64, err error) {
+// Its files go with others', in the background of files.
+func (g garbage) freeLayer(keep needed, since time.Time, l layer.Layer, files *errgroup.Group) (gone bool, bytes int64, err error) {
 	var rest func() error
 	held := g.holds.unheld(l.DiffID, func() {
 		gone, rest, err = g.parts.layers.Detach(l.DiffID, since)
@@ -100,9 +122,7 @@ func (g garbage) freeLayer(keep needed, since time.Time, l layer.Layer) (gone bo
 		g.arrivals.spare()
 		return false, 0, nil
 	}
-	if err := rest(); err != nil {
-		return true, l.Size, err
-	}
+	files.Go(rest)
 	n, err := g.freeBlob(keep, since, l.Blob)
 	return true, l.Size + n, err
 }
@@ -133,12 +153,18 @@ func (g garbage) freeBlob(keep needed, since time.Time, d digest.Digest) (bytes 
 func (g garbage) free(gone []*root) (layers []digest.Digest, bytes int64, err error) {
 	since := g.arrivals.since()
 	keep := g.reached()
+	files := newDeletion()
+	defer func() {
+		if derr := files.Wait(); err == nil {
+			err = derr
+		}
+	}()
 	for _, r := range gone {
 		for _, l := range slices.Backward(g.parts.layersOf(r)) {
 			if keep.layers[l.DiffID] {
 				continue
 			}
-			done, n, err := g.freeLayer(keep, since, l)
+			done, n, err := g.freeLayer(keep, since, l, files)
 			if err != nil {
 				return layers, bytes, err
 			}

@@ -159,8 +159,14 @@ func (m moves) catchUp(st *state) error {
 	return m.add(missing)
 }
 
+// History is where a store's tags were, and how its images differ.
+type History struct{ Store *Store }
+
+// Get is the store's.
+func (h History) Get(ref string) (*Image, error) { return h.Store.Get(ref) }
+
 // Log lists the moves of a tag, newest first; NotFound if there never was such a tag.
-func (s *Store) Log(name string) ([]Move, error) {
+func (h History) Log(name string) ([]Move, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return nil, fault.Invalid("invalid reference format: %q: %w", name, err)
@@ -169,7 +175,7 @@ func (s *Store) Log(name string) ([]Move, error) {
 	if !ok {
 		return nil, fault.Invalid("%s is a digest: only tags move", name)
 	}
-	all, err := s.catalog.moves.read()
+	all, err := h.Store.catalog.moves.read()
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +193,8 @@ func (s *Store) Log(name string) ([]Move, error) {
 
 // Earlier finds what a tag stood for before what it stands for now, or with to (a target's digest or an image id, whole or its beginning) the last
 // time that it stood for that. NotFound if there is no such move.
-func (s *Store) Earlier(name, to string) (Move, error) {
-	log, err := s.Log(name)
+func (h History) Earlier(name, to string) (Move, error) {
+	log, err := h.Log(name)
 	if err != nil {
 		return Move{}, err
 	}
@@ -212,7 +218,8 @@ func isPrefix(d digest.Digest, s string) bool {
 }
 
 // Rollback points a tag to what an earlier move gave it; NotFound if that image is not in the store any more. The rollback is a move, too.
-func (s *Store) Rollback(name string, to Move) (*Image, error) {
+func (h History) Rollback(name string, to Move) (*Image, error) {
+	s := h.Store
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return nil, fault.Invalid("invalid reference format: %q: %w", name, err)

@@ -18,7 +18,7 @@ import (
 // Recompress makes a manifest for an image whose layers are compressed in another form; layers that are so already stay as they are. The same
 // layers give the same blobs. Manifest and blobs are stored, but nothing names them: the caller has begun an arrival (Arrive), and
 // discards (Discard) what made lists when it is done.
-func (s *Store) Recompress(ctx context.Context, img *Image, form compress.Form) (d ocispec.Descriptor, made []digest.Digest, err error) {
+func Recompress(ctx context.Context, s *Store, img *Image, form compress.Form) (d ocispec.Descriptor, made []digest.Digest, err error) {
 	data, err := s.Blobs.Bytes(img.Manifest.Digest)
 	if err != nil {
 		return d, nil, err

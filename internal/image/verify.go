@@ -18,6 +18,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/image/compress"
+	"tare/internal/image/layer"
 )
 
 // Damage is a blob or a layer that is not what its digest says.
@@ -43,10 +44,14 @@ type subject struct {
 	Damage
 }
 
+// Health is whether a store's blobs and layers are what their digests say.
+type Health struct{ Store *Store }
+
 // Verify reads every blob, and unpacks every layer once more, of the given images (none: of all, and what no image has as well), and tells what
 // is damaged. It changes nothing. told, which may be nil, is called after each.
-func (s *Store) Verify(ctx context.Context, images []*Image, told func(kind string, d digest.Digest)) (Verified, error) {
-	blobs, layers := s.subjects(images)
+func (h Health) Verify(ctx context.Context, images []*Image, told func(kind string, d digest.Digest)) (Verified, error) {
+	s := h.Store
+	blobs, layers := h.subjects(images)
 	var mu sync.Mutex // guards v
 	v := Verified{Blobs: len(blobs), Layers: len(layers)}
 	broken := map[digest.Digest]bool{}
@@ -85,7 +90,7 @@ func (s *Store) Verify(ctx context.Context, images []*Image, told func(kind stri
 			problem := "its compressed form is damaged, so it can't be compared"
 			if !broken[l.Desc.Digest] {
 				var err error
-				if problem, err = s.verifyLayer(gctx, l.Desc, l.Digest, false); err != nil {
+				if problem, err = h.verifyLayer(gctx, l.Desc, l.Digest, false); err != nil {
 					return err
 				}
 			}
@@ -109,7 +114,8 @@ func (s *Store) Verify(ctx context.Context, images []*Image, told func(kind stri
 }
 
 // subjects are the blobs and layers to look at.
-func (s *Store) subjects(images []*Image) (blobs, layers []*subject) {
+func (h Health) subjects(images []*Image) (blobs, layers []*subject) {
+	s := h.Store
 	wanted := map[digest.Digest]bool{}
 	for _, img := range images {
 		wanted[img.ID] = true
@@ -182,7 +188,8 @@ func (s *subject) of(img *Image) {
 }
 
 // verifyLayer compares a layer with its blob, and with repair makes it anew where it differs. problem is "" for a layer that is whole.
-func (s *Store) verifyLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest, repair bool) (problem string, err error) {
+func (h Health) verifyLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest, repair bool) (problem string, err error) {
+	s := h.Store
 	f, err := s.Blobs.Reader(d.Digest)
 	if err != nil {
 		return err.Error(), nil
@@ -199,7 +206,7 @@ func (s *Store) verifyLayer(ctx context.Context, d ocispec.Descriptor, diffID di
 		}
 		return "", s.parts.unpackBlob(ctx, d, diffID)
 	}
-	wrong, replace, discard, err := s.Layers.Verify(ctx, diffID, tar)
+	wrong, replace, discard, err := layer.Verify(ctx, s.Layers, diffID, tar)
 	if errdefs.IsInvalidArgument(err) {
 		return err.Error(), nil
 	}
@@ -221,7 +228,8 @@ func (s *Store) verifyLayer(ctx context.Context, d ocispec.Descriptor, diffID di
 }
 
 // RepairLayer makes a layer anew from its blob, if it is damaged. What a running container uses is not touched: Conflict.
-func (s *Store) RepairLayer(ctx context.Context, d Damage) error {
+func (h Health) RepairLayer(ctx context.Context, d Damage) error {
+	s := h.Store
 	for _, r := range s.catalog.now().roots {
 		if !slices.Contains(r.config.RootFS.DiffIDs, d.Digest) {
 			continue
@@ -230,7 +238,7 @@ func (s *Store) RepairLayer(ctx context.Context, d Damage) error {
 			return fault.Conflict("cannot repair layer %s: running container %s uses it; stop it first", d.Digest, running[0])
 		}
 	}
-	problem, err := s.verifyLayer(ctx, d.Desc, d.Digest, true)
+	problem, err := h.verifyLayer(ctx, d.Desc, d.Digest, true)
 	if err == nil && problem != "" {
 		err = fault.Internal("%s", problem)
 	}
@@ -241,7 +249,8 @@ func (s *Store) RepairLayer(ctx context.Context, d Damage) error {
 }
 
 // Forget removes a damaged blob that no image has; it tells whether it did.
-func (s *Store) Forget(d digest.Digest) (bool, error) {
+func (h Health) Forget(d digest.Digest) (bool, error) {
+	s := h.Store
 	s.change.Lock()
 	defer s.change.Unlock()
 	if s.garbage.reached().blobs[d] {

@@ -43,7 +43,7 @@ func (s *Store) Unpack(ctx context.Context, tar io.Reader, want digest.Digest) (
 }
 
 func (s *Store) unpack(ctx context.Context, tar io.Reader, want digest.Digest, tmp string) (Layer, error) {
-	r, err := s.fill(ctx, tar, want, tmp)
+	r, err := fill(ctx, tar, want, tmp)
 	if err != nil {
 		return Layer{}, err
 	}
@@ -52,7 +52,7 @@ func (s *Store) unpack(ctx context.Context, tar io.Reader, want digest.Digest, t
 }
 
 // fill makes the tree tmp/fs, verified.
-func (s *Store) fill(ctx context.Context, tar io.Reader, want digest.Digest, tmp string) (record, error) {
+func fill(ctx context.Context, tar io.Reader, want digest.Digest, tmp string) (record, error) {
 	root, err := makeRoot(tmp)
 	if err != nil {
 		return record{}, err

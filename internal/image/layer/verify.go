@@ -24,7 +24,7 @@ const maxWrong = 10
 // Verify unpacks a layer's tar once more, beside the layer, and compares the two trees: type, mode, owner, content, times, xattrs, hard links. wrong
 // names what is not as the tar has it; none means that the layer is whole. replace, if there is something wrong, puts the
 // new tree in the old one's place, which nobody may use then; discard, to be called in any case, removes the tree that is left over.
-func (s *Store) Verify(ctx context.Context, diffID digest.Digest, tar io.Reader) (wrong []string, replace func() error, discard func() error, err error) {
+func Verify(ctx context.Context, s *Store, diffID digest.Digest, tar io.Reader) (wrong []string, replace func() error, discard func() error, err error) {
 	nothing := func() error { return nil }
 	if err := valid(diffID); err != nil {
 		return nil, nothing, nothing, err
@@ -34,7 +34,7 @@ func (s *Store) Verify(ctx context.Context, diffID digest.Digest, tar io.Reader)
 		return nil, nothing, nothing, err
 	}
 	discard = func() error { return removeAll(tmp) }
-	r, err := s.fill(ctx, tar, diffID, tmp)
+	r, err := fill(ctx, tar, diffID, tmp)
 	if err != nil {
 		discard()
 		return nil, nothing, nothing, fmt.Errorf("cannot unpack layer %s: %w", diffID, err)

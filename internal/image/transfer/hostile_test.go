@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"tare/internal/image"
 	"tare/internal/test/images"
 )
 
@@ -172,7 +173,7 @@ func TestReferrersThatLie(t *testing.T) {
 		})
 	})
 	img, _ := w.pull("x:t")
-	if a := w.store.Attached(img); len(a) != 0 {
+	if a := (image.Attachments{Store: w.store}).Attached(img); len(a) != 0 {
 		t.Errorf("%+v", a)
 	}
 }

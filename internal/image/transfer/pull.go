@@ -95,7 +95,7 @@ func (s *Service) pull(ctx context.Context, repo *registry.Repository, ref refer
 	}
 	for _, a := range j.said(ctx) {
 		if a.referrer {
-			if err := s.store.Attach(a.subject, a.manifest); err != nil {
+			if err := (image.Attachments{Store: s.store}).Attach(a.subject, a.manifest); err != nil {
 				slog.Warn("what is said of an image is not kept", "image", reference.FamiliarString(ref), "error", err)
 			}
 		}

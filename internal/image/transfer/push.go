@@ -118,7 +118,7 @@ func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, req Push
 	var note any
 	if req.Compression != "" {
 		arrived := o.s.store.Arrive()
-		d, made, err := o.s.store.Recompress(ctx, img, req.Compression)
+		d, made, err := image.Recompress(ctx, o.s.store, img, req.Compression)
 		defer func() {
 			arrived()
 			o.s.store.Discard(made...)
@@ -167,7 +167,7 @@ func (o *outgoing) push(ctx context.Context, ref reference.NamedTagged, req Push
 
 // said sends the manifests that refer to what was sent.
 func (o *outgoing) said(ctx context.Context, img *image.Image, plan *parts) error {
-	for _, a := range o.s.store.Attached(img) {
+	for _, a := range (image.Attachments{Store: o.s.store}).Attached(img) {
 		sent := slices.ContainsFunc(plan.manifests, func(m ocispec.Descriptor) bool { return m.Digest == a.Subject })
 		if !a.Referrer || !sent {
 			continue

@@ -44,7 +44,7 @@ func (s *Service) Verify(ctx context.Context, rq VerifyRequest, p progress.Sink)
 	}
 	done := s.store.Arrive() // what is looked at does not go meanwhile
 	defer done()
-	v, err := s.store.Verify(ctx, images, nil)
+	v, err := (image.Health{Store: s.store}).Verify(ctx, images, nil)
 	if err != nil {
 		return v, nil, err
 	}
@@ -68,12 +68,12 @@ func (s *Service) repair(ctx context.Context, rq VerifyRequest, f *Finding, p pr
 	var err error
 	switch {
 	case f.Kind == "layer":
-		if err = s.store.RepairLayer(ctx, f.Damage); err == nil {
+		if err = (image.Health{Store: s.store}).RepairLayer(ctx, f.Damage); err == nil {
 			f.Note = "unpacked again"
 		}
 	case len(f.Images) == 0:
 		var gone bool
-		if gone, err = s.store.Forget(f.Digest); gone {
+		if gone, err = (image.Health{Store: s.store}).Forget(f.Digest); gone {
 			f.Note = "removed: no image has it"
 		} else if err == nil {
 			err = errors.New("an image has it by now: verify again")

@@ -157,7 +157,7 @@ func TestWhatIsSaidAboutAnImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, a := range w.store.Attached(img) {
+		for _, a := range (image.Attachments{Store: w.store}).Attached(img) {
 			got = append(got, a.Manifest.Digest.String())
 			for _, b := range a.Blobs {
 				if err := w.store.Blobs.Verify(b.Digest); err != nil {
@@ -217,15 +217,15 @@ func TestRollback(t *testing.T) {
 	w.push("x", "t", images.Options{Seed: 2})
 	two, _ := w.pull("x:t")
 	name := two.Names[0]
-	log, err := w.store.Log(name)
+	log, err := (image.History{Store: w.store}).Log(name)
 	if err != nil || len(log) != 2 || log[0].Image != two.ID || log[1].Image != one.ID {
 		t.Fatal(log, err)
 	}
-	to, err := w.store.Earlier(name, "")
+	to, err := (image.History{Store: w.store}).Earlier(name, "")
 	if err != nil || to.Image != one.ID {
 		t.Fatal(to, err)
 	}
-	img, err := w.store.Rollback(name, to)
+	img, err := (image.History{Store: w.store}).Rollback(name, to)
 	if err != nil || img.ID != one.ID {
 		t.Fatal(err)
 	}
@@ -233,10 +233,10 @@ func TestRollback(t *testing.T) {
 	if now, err = w.store.Get(name); err != nil || now.ID != one.ID {
 		t.Error(err)
 	}
-	if to, err = w.store.Earlier(name, two.ID.Encoded()[:12]); err != nil || to.Image != two.ID {
+	if to, err = (image.History{Store: w.store}).Earlier(name, two.ID.Encoded()[:12]); err != nil || to.Image != two.ID {
 		t.Error(to, err)
 	}
-	if _, err := w.store.Earlier(name, "feedface"); err == nil {
+	if _, err := (image.History{Store: w.store}).Earlier(name, "feedface"); err == nil {
 		t.Error("rolled back to nothing")
 	}
 }
