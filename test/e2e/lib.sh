@@ -39,7 +39,7 @@ finish() {
   trap - INT TERM
   if [ $status -ne 0 ]; then
     sed -i '/status=20[0-9]/d' "$work/registry.log" 2>/dev/null
-    tail -n 12 "$work"/*.log
+    tail -n 12 "$work"/*.log 2>/dev/null
     [ -f "$work/failure" ] && cat "$work/failure"
   fi
   for socket in "$work"/*.sock; do
@@ -188,4 +188,19 @@ debian_base() {
   took "import, $(($(stat -c %s "$cache/bookworm.tar") >> 20)) MiB" tare import "$cache/bookworm.tar" debian:bookworm >"$work/import.out"
   tail -1 "$work/import.out"
   contains "$(tare run --rm debian:bookworm cat /etc/os-release)" 'VERSION_CODENAME=bookworm' "the imported base"
+}
+
+# show_limits PID: what the cgroups of a process say.
+show_limits() {
+  local controller path file
+  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+    path=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")
+    for file in memory.max pids.max cpu.max cpuset.cpus; do echo "$file $(cat "$path/$file")"; done
+    return
+  fi
+  for file in memory:memory.limit_in_bytes memory:memory.memsw.limit_in_bytes pids:pids.max cpu:cpu.cfs_quota_us cpu:cpu.shares cpuset:cpuset.cpus; do
+    controller=${file%%:*}
+    path=$(sed -n "s/^[0-9]*:\([^:]*,\)\?$controller\(,[^:]*\)\?:\(.*\)/\3/p" "/proc/$1/cgroup")
+    echo "${file#*:} $(cat "/sys/fs/cgroup/$controller$path/${file#*:}")"
+  done
 }
