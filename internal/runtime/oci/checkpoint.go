@@ -170,13 +170,12 @@ func checkpoint(g *global, set *flag.FlagSet, args []string) (int, error) {
 	preDump := set.Bool("pre-dump", false, "write the memory only, let the container go on")
 	lazy := set.Bool("lazy-pages", false, "refused")
 	autoDedup := set.Bool("auto-dedup", false, "remove pages from the parent that this one has")
-	set.StringVar(&c.lsmProfile, "page-server", "", "refused")
-	set.StringVar(&c.lsmMount, "status-fd", "", "refused")
+	pageServer := set.String("page-server", "", "refused")
+	statusFD := set.String("status-fd", "", "refused")
 	if err := parse(set, args, 1, 1); err != nil {
 		return 1, err
 	}
-	switch {
-	case *lazy || c.lsmProfile != "" || c.lsmMount != "":
+	if *lazy || *pageServer+*statusFD != "" {
 		return 1, fault.Unsupported("--lazy-pages, --page-server and --status-fd are not supported by this runtime")
 	}
 	r, dir, err := g.load(set.Arg(0))
