@@ -118,8 +118,8 @@ func main() {
 		fmt.Print(b.String())
 		return
 	}
-	head := "# The registry's benches\n\n`bench/registry.sh` measures tare-registry beside Debian's docker-registry (delete enabled, no access log; both with one log line for failures only), round by round in one run; medians. " +
-		"docker-registry does not wait for the disk when it acknowledges a push; tare-registry does.\n\nLast run: " + time.Now().UTC().Format(time.DateOnly) + ".\n\n"
+	head := "# The registry's benches\n\n`bench/registry.sh` measures tare-registry beside Debian's docker-registry (delete enabled, no access log; both log failures only), round by round in one run; medians. " +
+		"Pushes are whole ones, or blobs without a manifest (\"blobs in\"), for which tare-registry does not wait for the disk.\n\nLast run: " + time.Now().UTC().Format(time.DateOnly) + ".\n\n"
 	check(os.WriteFile(*out, []byte(head+b.String()), 0o644))
 }
 

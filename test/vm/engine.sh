@@ -51,7 +51,7 @@ if [ "$manager" = systemd ]; then
   want TasksMax "$(systemctl show -P TasksMax "$unit")" 30
 fi
 want exec "$(tare exec box1 echo inside)" inside
-stats=$(tare stats --no-stream --format '{{.MemUsage}} {{.PIDs}}'box1) || fail "stats"
+stats=$(tare stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box1) || fail "stats"
 case $stats in *"/ 64MiB 1") ok stats ;; *) fail "stats: $stats" ;; esac
 tare update -m 128m --memory-swap 128m --pids-limit 40 box1 >/dev/null || fail "update"
 if [ -n "${group-}" ]; then
