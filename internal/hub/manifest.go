@@ -439,25 +439,29 @@ func (c *call) deleteManifest() error {
 }
 
 // dropManifest removes a manifest from a repository, its tags first. links is held exclusively.
-func (s *shelf) dropManifest(name string, d digest.Digest, tags []string) (freed int64, err error) {
+func (h *Hub) dropManifest(name string, d digest.Digest, tags []string) (freed int64, err error) {
 	for _, t := range tags {
-		if err := s.unlink(s.tagLink(name, t)); err != nil {
+		if err := h.unlink(h.tagLink(name, t)); err != nil {
 			return 0, err
 		}
 	}
-	rec, data, err := s.stored(name, d)
-	if err := s.unlink(s.manifestLink(name, d)); err != nil {
+	rec, data, readErr := h.stored(name, d)
+	if err := h.unlink(h.manifestLink(name, d)); err != nil {
 		return 0, err
 	}
-	s.index.remove(d, name, true)
-	if err == nil {
-		if m, err := parseManifest(data, rec.MediaType); err == nil && m.Subject != nil {
-			dir := s.referrersDir(name, m.Subject.Digest)
+	h.index.remove(d, name, true)
+	if readErr != nil {
+		return h.dropUnlinked(d)
+	}
+	if m, err := parseManifest(data, rec.MediaType); err == nil {
+		h.pins.release(name, m.blobs())
+		if m.Subject != nil {
+			dir := h.referrersDir(name, m.Subject.Digest)
 			os.Remove(filepath.Join(dir, flat(d)))
 			os.Remove(dir) // when it was the last
 		}
 	}
-	return s.dropUnlinked(d)
+	return h.dropUnlinked(d)
 }
 
 // tagsFor lists the tags of a manifest.

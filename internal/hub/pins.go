@@ -60,15 +60,29 @@ func (p *pins) settle(name string, blobs []digest.Digest, client string) {
 	}
 }
 
+// release notes that a manifest with the blobs was deleted: nobody waits for them because of a restart.
+func (p *pins) release(name string, blobs []digest.Digest) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range blobs {
+		k := pinned{name, d}
+		if p.by[k] == nil {
+			p.by[k] = map[string]pin{"": {until: now}}
+		}
+	}
+}
+
 // free tells whether a blob that no manifest referred to at the time of looking is garbage now. linked is when the blob came.
 func (p *pins) free(name string, d digest.Digest, looked, linked time.Time) bool {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if linked.Before(p.start) && now.Sub(p.start) < p.grace {
-		return false
+	by, known := p.by[pinned{name, d}]
+	if !known && linked.Before(p.start) && now.Sub(p.start) < p.grace {
+		return false // somebody may have asked for it before the restart
 	}
-	for _, x := range p.by[pinned{name, d}] {
+	for _, x := range by {
 		if !x.asked.Before(looked) || now.Before(x.until) {
 			return false
 		}
