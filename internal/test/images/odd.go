@@ -115,7 +115,7 @@ func Odd(tree []byte) ([]*OddImage, error) {
 	o.add("no-parents", Options{}, tarOf(fileOf("data/x/y/z/deep", "1")))
 	o.add("dots-and-slashes", Options{}, tarOf(dirOf("./data/dot/"), fileOf("./data/dot/file", "1"), fileOf("data//double", "2"), fileOf("/data/absolute", "3")))
 	o.add("zeros", Options{}, tarOf(fileOf("data/zeros", strings.Repeat("\x00", 3<<20)), fileOf("data/empty", ""), dirOf("data/empty-folder/")))
-	o.add("same-file-twice", Options{}, tarOf(fileOf("data/f", "first"), fileOf("data/f", "second, longer")))
+	o.add("gone-and-back", Options{}, lower, tarOf(dirOf("data/"), fileOf("data/.wh.d", ""), fileOf("data/.wh.gone", "")), tarOf(dirOf("data/"), dirOf("data/d/"), fileOf("data/d/back", "b"), fileOf("data/gone", "back")))
 	o.add("same-layer-twice", Options{}, lower, lower)
 	o.add("empty-layer", Options{}, tarOf())
 	var many []entry
