@@ -152,6 +152,9 @@ func (g *global) newContainer(id string, o options) (*container, error) {
 	if c.plan, err = plan.CompileWith(c.spec, nil, host, c.rec.Options); err != nil {
 		return nil, err
 	}
+	if err := launch.ShieldFor(c.plan); err != nil {
+		return nil, fault.Internal("cannot run from a file that is safe from containers: %w", err)
+	}
 	if err := c.plan.SetState(c.rec.state(specs.StateCreating)); err != nil {
 		return nil, err
 	}
