@@ -23,6 +23,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"tare/internal/base/fault"
+	"tare/internal/runtime/launch"
+	"tare/internal/runtime/plan"
 )
 
 // DefaultRoot is where states are kept without --root.
@@ -80,6 +82,7 @@ func Main(args []string, version string) int {
 	fs.BoolVar(&g.debug, "debug", false, "log what the container's plan is")
 	fs.BoolVar(&g.systemd, "systemd-cgroup", false, "let systemd make the cgroups; cgroupsPath is SLICE:PREFIX:NAME")
 	fs.String("criu", "", "accepted; criu is looked for in PATH")
+	executor := fs.String("executor", "", "interpreter or stage: execute plans by that one, to compare them; see plan")
 	rootless := fs.String("rootless", "auto", "auto or false")
 	showVersion := fs.Bool("version", false, "print the version")
 	fs.BoolVar(showVersion, "v", false, "print the version")
@@ -94,6 +97,8 @@ func Main(args []string, version string) int {
 	case *showVersion:
 		fmt.Fprintf(g.stdout, "tare-run version %s\nspec: %s\n", version, specs.Version)
 		return 0
+	case *executor != "" && *executor != string(plan.Interpreter) && *executor != string(plan.Stage):
+		return g.fail(fault.Invalid("--executor is %s or %s", plan.Interpreter, plan.Stage))
 	case *rootless == "true":
 		return g.fail(fault.Unsupported("--rootless is not supported by this runtime"))
 	case g.logFormat != "text" && g.logFormat != "json":
@@ -102,6 +107,7 @@ func Main(args []string, version string) int {
 		usage(g)
 		return 0
 	}
+	launch.Force(plan.Executor(*executor))
 	for _, c := range commands() {
 		if c.name != fs.Arg(0) {
 			continue

@@ -430,9 +430,13 @@ func TestFeatures(t *testing.T) {
 	if f.OCIVersionMax != specs.Version || !slices.Contains(f.MountOptions, "rro") || !slices.Contains(f.Linux.Namespaces, "cgroup") || !slices.Contains(f.Linux.Seccomp.Archs, "SCMP_ARCH_X32") {
 		t.Errorf("%+v", f)
 	}
-	if out := r.ok("plan", r.bundle); !strings.Contains(out, "pivot into the root") || !strings.Contains(out, "# linux.maskedPaths") {
+	if out := r.ok("plan", r.bundle); !strings.HasPrefix(out, "executed by the interpreter\n") || !strings.Contains(out, "pivot into the root") || !strings.Contains(out, "# linux.maskedPaths") {
 		t.Error(out)
 	}
+	if out := r.ok("--executor", "stage", "plan", r.bundle); !strings.HasPrefix(out, "executed by the stage, because of: it was told to\n") {
+		t.Error(out)
+	}
+	r.ok("plan", r.bundle) // and not for long
 	if out := r.ok("--version"); !strings.Contains(out, "tare-run version test") {
 		t.Error(out)
 	}

@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,6 +92,10 @@ func showPlan(g *global, flags *flag.FlagSet, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	_, err = g.stdout.Write([]byte(p.String()))
+	by, why := launch.Executor(p)
+	if why != "" {
+		why = ", because of: " + why
+	}
+	_, err = fmt.Fprintf(g.stdout, "executed by the %s%s\n%s", by, why, p)
 	return 0, err
 }

@@ -144,6 +144,9 @@ func Main(args []string) int {
 		lock = int(f.Fd())
 	}
 
+	// A container in the host's pid namespace that has no right to trace others can't read the supervisor's
+	// memory and files either; and its children share that memory until they exec.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	goruntime.GOMAXPROCS(1)
 	debug.SetGCPercent(25) // of a heap that is small in any case
 	if err := detach(); err != nil {
