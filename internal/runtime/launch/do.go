@@ -80,7 +80,7 @@ func (s *stage) do(st *plan.Step) error {
 	case plan.OpReadonly:
 		return s.readonly(st.Path)
 	case plan.OpAttr:
-		return s.attr(st)
+		return setAttr(s.root, st)
 	case plan.OpConsole:
 		return s.console(st)
 	case plan.OpMakeCwd:

@@ -252,11 +252,11 @@ func (s *stage) readonly(path string) error {
 	return unix.MoveMount(tree, "", fd, "", moveByFD)
 }
 
-func (s *stage) attr(st *plan.Step) error {
-	fd := s.root
+func setAttr(root int, st *plan.Step) error {
+	fd := root
 	if st.Path != "/" {
 		var err error
-		if fd, err = openIn(s.root, st.Path, unix.O_PATH, 0); err != nil {
+		if fd, err = openIn(root, st.Path, unix.O_PATH, 0); err != nil {
 			return err
 		}
 		defer unix.Close(fd)
