@@ -97,7 +97,7 @@ for kind in $kinds; do
     -drive file="$cache/disk.img",format=raw,if=virtio,snapshot=on -drive file="$cache/tests.img",format=raw,if=virtio,snapshot=on \
     -kernel "$cache/vmlinuz" -initrd "$cache/initrd.img" \
     -append "console=ttyS0 quiet panic=-1 loglevel=3 systemd.show_status=0 systemd.journald.forward_to_console=0 apparmor=1 tare.kind=$kind $args" \
-    </dev/null 2>&1 | tr -d '\r' | tee "$log" | sed -n 's/^.*TARE| //p' || true
+    </dev/null 2>&1 | sed -u 's|\r||g' | tee "$log" | sed -un 's/^.*TARE| //p' || true
   result=$(sed -n 's/^.*TARE-EXIT \([0-9]*\).*$/\1/p' "$log" | tail -1)
   if [ "$result" != 0 ]; then
     echo "vm: cgroup $kind failed (${result:-the machine did not finish}); the console is in $log"
