@@ -86,8 +86,8 @@ func TestWeight(t *testing.T) {
 	slices.Sort(create)
 	slices.Sort(start)
 	t.Logf("supervisor with 1 container %d KiB, %.1f KiB for each of %d idle more; median create %v, start %v", empty, per, n, create[n/2], start[n/2])
-	if per > 60 && !raceDetector() {
-		t.Errorf("%.1f KiB per idle container, at most 60 are allowed", per)
+	if per > 10 && !raceDetector() {
+		t.Errorf("%.1f KiB per idle container, at most 10 are allowed", per)
 	}
 	for _, b := range boxes {
 		if err := r.Signal(r.ctx(), b.ref, 9); err != nil {
