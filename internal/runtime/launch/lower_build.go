@@ -124,6 +124,7 @@ func (l *lowering) tmpfs(st *plan.Step) {
 	plain, done := p.Label(), p.Label()
 	c := l.openIn(l.inRoot(), st.Path, unix.O_PATH|unix.O_DIRECTORY, 0, fd)
 	c.On = append(c.On, calls.On{Errno: calls.Any, To: plain})
+	l.outsideProc(fd, st)
 	l.about("mount point")
 	l.do(unix.SYS_FSTAT, calls.Slot(fd), n(l.stat))
 	l.do(unix.SYS_FCHDIR, calls.Slot(fd))
@@ -139,6 +140,8 @@ func (l *lowering) tmpfs(st *plan.Step) {
 	p.Here(plain)
 	l.about("mount point")
 	l.ensure(st.Path, true, fd)
+	l.outsideProc(fd, st)
+	l.about("mount point")
 	l.do(unix.SYS_FCHDIR, calls.Slot(fd))
 	l.close(fd)
 	l.detail = 0
