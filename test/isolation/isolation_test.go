@@ -355,4 +355,3 @@ func digest(t *testing.T, file string) []byte {
 	}
 	return b
 }
-
