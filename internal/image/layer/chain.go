@@ -25,6 +25,7 @@ func (s *Store) Chain(diffIDs []digest.Digest) ([]string, error) {
 	if len(diffIDs) == 0 {
 		return []string{filepath.Join(s.dir, emptyDir)}, nil
 	}
+	diffIDs = once(diffIDs)
 	key := chainKey(diffIDs)
 	s.mu.Lock()
 	dirs, ok := s.chains[key]
@@ -45,6 +46,21 @@ func (s *Store) Chain(diffIDs []digest.Digest) ([]string, error) {
 	}
 	s.chains[key] = dirs
 	return slices.Clone(dirs), nil
+}
+
+// once keeps the topmost of a layer that an image has several times, such as an empty one: what it shows hides all that it would show further
+// down, and overlayfs takes a folder once only.
+func once(diffIDs []digest.Digest) []digest.Digest {
+	seen := make(map[digest.Digest]bool, len(diffIDs))
+	kept := make([]digest.Digest, 0, len(diffIDs))
+	for _, d := range slices.Backward(diffIDs) {
+		if !seen[d] {
+			seen[d] = true
+			kept = append(kept, d)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 func chainKey(diffIDs []digest.Digest) string {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -475,6 +476,11 @@ func TestImpliedFoldersDoNotHideAttributes(t *testing.T) {
 	}
 	if len(dirs) != 3 {
 		t.Fatalf("no fix: %q", dirs)
+	}
+	// A layer that comes several times, as empty ones do, is mounted once: where it is topmost.
+	twice, err := s.Chain([]digest.Digest{top.DiffID, base.DiffID, base.DiffID, top.DiffID})
+	if err != nil || !slices.Equal(twice, dirs) {
+		t.Errorf("layers that come twice: %v, want %v (%v)", twice, dirs, err)
 	}
 	got := describe(t, dirs[0])
 	for _, want := range []string{`"." 40751`, `"tmp" 41777`, `"home" 40755`, `"home/u" 40700 1000:1000`} {
