@@ -46,7 +46,7 @@ else
   want pids.max "$(cat "/sys/fs/cgroup/pids$(at pids)/pids.max")" 30
 fi
 if [ "$manager" = systemd ]; then
-  unit=docker-$id.scope
+  unit=tare-$id.scope
   want scope "$(systemctl is-active "$unit")" active
   want TasksMax "$(systemctl show -P TasksMax "$unit")" 30
 fi

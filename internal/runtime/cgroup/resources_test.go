@@ -161,8 +161,8 @@ func TestThrottles(t *testing.T) {
 func TestCheckBeforeUpdate(t *testing.T) {
 	g := group(t)
 	must(t, g.Create(nil))
-	sleeper(t, g, "x=$(head -c 20000000 /dev/zero | tr '\\0' x); sleep 1000 & echo ok; wait")
-	deadline := time.Now().Add(20 * time.Second)
+	sleeper(t, g, "head -c 24000000 /dev/zero >"+t.TempDir()+"/file; exec sleep 1000") // its pages in memory count
+	deadline := time.Now().Add(60 * time.Second)
 	for s, _ := g.Stats(); s.MemoryUsage < 20<<20; s, _ = g.Stats() {
 		if time.Now().After(deadline) {
 			t.Fatalf("only %d bytes are used", s.MemoryUsage)
