@@ -89,9 +89,7 @@ func (c *criuFlags) run(what, id string, args []string, files []*os.File) error 
 	var out bytes.Buffer
 	cmd := exec.Command(program, all...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &out, &out
-	if files != nil {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
-	}
+	cmd.ExtraFiles = files
 	if err := cmd.Run(); err != nil {
 		return fault.Internal("cannot %s container %s: criu: %w: %s%s (%s has more)", what, id, err, firstErrors(filepath.Join(c.work, log)), lastLine(out.String()), filepath.Join(c.work, log))
 	}
@@ -210,6 +208,18 @@ func checkpoint(g *global, set *flag.FlagSet, args []string) (int, error) {
 		call = append(call, "--freeze-cgroup", freezer)
 	}
 	call = append(call, external(s, false)...)
+	streams := streamsOf(r.Pid)
+	for _, key := range streams {
+		if strings.HasPrefix(key, "file[") {
+			call = append(call, "--external", key)
+		}
+	}
+	if err := os.MkdirAll(c.images, 0o700); err != nil {
+		return 1, fault.Invalid("cannot checkpoint container %s: %w", r.ID, err)
+	}
+	if err := files.WriteJSON(filepath.Join(c.images, streamsFile), streams, files.Fast); err != nil {
+		return 1, fault.Internal("cannot checkpoint container %s: %w", r.ID, err)
+	}
 	if err := c.run("checkpoint", r.ID, call, nil); err != nil {
 		return 1, err
 	}
@@ -217,6 +227,37 @@ func checkpoint(g *global, set *flag.FlagSet, args []string) (int, error) {
 		return 0, nil
 	}
 	return 0, g.delete(r, dir)
+}
+
+// streamsFile in a checkpoint has criu's names of the standard streams, which are the outside's.
+const streamsFile = "descriptors.json"
+
+// streamsOf names what a process's standard streams are: a pipe, or a file by its mount and inode, in hexadecimal digits.
+func streamsOf(pid int) []string {
+	names := make([]string, 3)
+	for fd := range names {
+		at := "/proc/" + strconv.Itoa(pid) + "/fd"
+		link, err := os.Readlink(at + "/" + strconv.Itoa(fd))
+		if err != nil || strings.Contains(link, "socket:") || strings.HasPrefix(link, "/dev/pts/") {
+			continue
+		}
+		if strings.HasPrefix(link, "pipe:") {
+			names[fd] = link
+			continue
+		}
+		info, err := os.ReadFile(at + "info/" + strconv.Itoa(fd))
+		st, serr := os.Stat(at + "/" + strconv.Itoa(fd))
+		if err != nil || serr != nil {
+			continue
+		}
+		for line := range strings.Lines(string(info)) {
+			if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+				n, _ := strconv.Atoi(strings.TrimSpace(id))
+				names[fd] = "file[" + strconv.FormatInt(int64(n), 16) + ":" + strconv.FormatUint(st.Sys().(*syscall.Stat_t).Ino, 16) + "]"
+			}
+		}
+	}
+	return names
 }
 
 // freezerOf is the folder by which criu stops the processes; "" leaves it to criu's own way.
@@ -323,6 +364,15 @@ func (n *container) restore(c *criuFlags, autoDedup bool) error {
 		call = append(call, "--lsm-mount-context", c.lsmMount)
 	}
 	call = append(call, external(n.spec, true)...)
+	var streams []string
+	if err := files.ReadJSON(filepath.Join(c.images, streamsFile), &streams); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Invalid("cannot read the checkpoint: %w", err)
+	}
+	for i, key := range streams {
+		if key != "" && i < 3 {
+			call = append(call, "--inherit-fd", "fd["+strconv.Itoa(3+i)+"]:"+key)
+		}
+	}
 	if err := c.run("restore", n.id, call, []*os.File{os.Stdin, os.Stdout, os.Stderr}); err != nil {
 		return err
 	}

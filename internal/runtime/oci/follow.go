@@ -9,6 +9,7 @@ import (
 
 	"tare/internal/base/fault"
 	"tare/internal/runtime/launch"
+	"tare/internal/runtime/netdevice"
 )
 
 // follow does what the child waits for on its way: hooks, network devices, a seccomp listener. It is back when
@@ -41,7 +42,7 @@ func (g *global) follow(child *launch.Process, pidfd int, s *specs.Spec, r *reco
 // prepareRuntime is the runtime's own part while the container is there and its root is not yet "/".
 func (g *global) prepareRuntime(s *specs.Spec, r *record) error {
 	if len(s.Linux.NetDevices) != 0 {
-		if err := launch.MoveNetDevices(r.Pid, s.Linux.NetDevices); err != nil {
+		if err := netdevice.Move(r.Pid, s.Linux.NetDevices); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,6 @@
-package launch
+// Package netdevice moves the network devices of the host that a container asks for into its network namespace
+// (config-linux.md, "Network Devices"). It speaks netlink itself: the libraries for it would double what tare-run links.
+package netdevice
 
 import (
 	"encoding/binary"
@@ -14,9 +16,9 @@ import (
 	"tare/internal/base/fault"
 )
 
-// MoveNetDevices moves devices of the host into the network namespace of a process, by the names that they
+// Move moves devices of the host into the network namespace of a process, by the names that they
 // are to have there, with their permanent global addresses, and brings them up (config-linux.md, "Network Devices").
-func MoveNetDevices(pid int, devices map[string]specs.LinuxNetDevice) error {
+func Move(pid int, devices map[string]specs.LinuxNetDevice) error {
 	done := make(chan error)
 	var inside, outside route
 	ns, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
