@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -83,7 +84,8 @@ func (w *worker) bind(ctx context.Context, a *area, m graph.Mount, work solve.Wo
 		}
 		options = append(options, "upperdir="+upper, "workdir="+tmp)
 	}
-	if len(strings.Join(options, ",")) >= os.Getpagesize()-100 { // mount(2) takes no more
+	// mount(2) takes no more than a page; and a name with these letters, which an image may have, would say something else as an option.
+	if len(strings.Join(options, ",")) >= os.Getpagesize()-100 || slices.ContainsFunc(places, func(p string) bool { return strings.ContainsAny(p, `:,\`) }) {
 		host, err := w.materialize(ctx, "", merged, m.Path, dir)
 		return execute.Bind(host, m.Target, m.ReadOnly), err
 	}

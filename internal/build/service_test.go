@@ -648,6 +648,21 @@ func TestOpenSweeps(t *testing.T) {
 	}
 }
 
+// Names in an image are no options of a mount: a folder "x:/etc" is not the host's /etc.
+func TestHostileMountNames(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"x:/etc", "x:y:z"} {
+		for _, mode := range []string{"ro", "rw"} {
+			w.must(Request{}, "Dockerfile", "FROM base AS b\nRUN write "+name+"/f text\nRUN write "+name+"/g more\nFROM base\nRUN --mount=type=bind,from=b,\"source=/"+strings.ReplaceAll(name, `\`, `\\`)+"\",target=/t,"+mode+" say "+mode+"\n")
+			p := w.exec.ran[len(w.exec.ran)-1]
+			m := p.Mounts[len(p.Mounts)-1]
+			if m.Type != "bind" || !strings.HasPrefix(m.Source, w.root) {
+				t.Errorf("%s %s: mount %+v", name, mode, m)
+			}
+		}
+	}
+}
+
 func TestRunUsesMounts(t *testing.T) {
 	w := newWorld(t)
 	w.must(Request{}, "Dockerfile", `FROM base AS b
