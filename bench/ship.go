@@ -40,7 +40,7 @@ func (b *bench) ship() error {
 			}
 			return nil
 		}
-		t, err := timed(func() error { return b.rawPull(img) })
+		t, err := timed(func() error { return rawPull(b.work, img) })
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func (b *bench) ship() error {
 			to := fmt.Sprintf("%s/bench/%s%d:1", registryAddr, e.name, r)
 			archive := filepath.Join(b.work, e.name+".tar")
 			push := func() error { return e.do(append(append([]string{"push", "-q"}, e.pulls...), to)...) }
-			reset := b.resetPeak("tared")
+			reset := resetPeak("tared")
 			for _, step := range []struct {
 				what string
 				do   func() error
@@ -95,8 +95,8 @@ func (b *bench) ship() error {
 }
 
 // rawPull is what a pull can't do without.
-func (b *bench) rawPull(img *images.Image) error {
-	dir, err := os.MkdirTemp(b.work, "raw")
+func rawPull(work string, img *images.Image) error {
+	dir, err := os.MkdirTemp(work, "raw")
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (b *bench) rawPull(img *images.Image) error {
 }
 
 // resetPeak forgets how much memory a program has used at most; the result reads that, in KiB of VmHWM, since then (proc(5), clear_refs).
-func (b *bench) resetPeak(program string) (peak func() int64) {
+func resetPeak(program string) (peak func() int64) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	var found string
 	for _, d := range dirs {

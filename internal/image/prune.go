@@ -40,7 +40,7 @@ func (s *Store) Prune(f filter.Args) ([]Removed, int64, error) {
 			!f.Labels(img.Config.Config.Labels):
 			continue
 		}
-		done, err := s.remove(img.ID.String(), true)
+		done, err := remove(s, img.ID.String(), true)
 		all = append(all, done...)
 		if err != nil {
 			return all, 0, err

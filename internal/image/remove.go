@@ -22,11 +22,11 @@ type Removed struct {
 func (s *Store) Remove(ref string, force, pruneParents bool) ([]Removed, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
-	return s.remove(ref, force)
+	return remove(s, ref, force)
 }
 
 // remove is Remove; the caller holds s.change.
-func (s *Store) remove(ref string, force bool) ([]Removed, error) {
+func remove(s *Store, ref string, force bool) ([]Removed, error) {
 	st := s.catalog.now()
 	img, byID, err := st.find(ref)
 	if err != nil {
