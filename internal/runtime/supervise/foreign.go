@@ -67,6 +67,9 @@ func (s *supervisor) createForeign(r *request, req runtime.Create, spec *specs.S
 		spec.Root = &root
 	}
 	spec.Version = "1.0.2" // crun before 1.9 takes no other, and whoever knows a later field does not look at the version
+	if res := spec.Linux.Resources; res != nil && res.Pids != nil && (res.Pids.Limit == nil || *res.Pids.Limit < 0) {
+		res.Pids = nil // none, which is so in a new cgroup; crun before 1.9 writes the number
+	}
 	data, err := json.Marshal(spec)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(f.Dir, "config.json"), data, 0o600)
