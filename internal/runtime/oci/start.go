@@ -79,13 +79,16 @@ func (g *global) started(child *launch.Process, pidfd int, s *specs.Spec, r *rec
 }
 
 // abandon destroys a container that could not be started (runtime.md, "Lifecycle", steps 7 to 9). One
-// whose program could not be executed has ended by itself, and is left for delete.
+// whose program could not be executed ends by itself, and is left for delete: the caller may ask for that at once.
 func (g *global) abandon(s *specs.Spec, r *record, dir string, pidfd int) {
-	if s.Hooks == nil || len(s.Hooks.StartContainer)+len(s.Hooks.Poststart) == 0 {
+	byItself := s.Hooks == nil || len(s.Hooks.StartContainer)+len(s.Hooks.Poststart) == 0
+	if !byItself {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	}
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(killLimit.Milliseconds()))
+	if byItself {
 		return
 	}
-	_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(killLimit.Milliseconds()))
 	if err := g.delete(r, dir); err != nil {
 		g.warn("%v", err)
 	}
