@@ -92,6 +92,10 @@ func (p *program) check(steps []plan.Step) error {
 		switch {
 		case err == nil:
 			return nil
+		case err == unix.EISDIR: // no group helps
+			if result = unix.EACCES; hasSlash(p.args[0]) {
+				return &failure{errno: result, exec: true}
+			}
 		case err == unix.EACCES:
 			result = err.(unix.Errno)
 		case hasSlash(p.args[0]):
@@ -111,7 +115,7 @@ func runnable(path string) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return unix.EACCES
+		return unix.EISDIR // which execve(2) calls EACCES
 	}
 	return unix.Faccessat2(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
 }
