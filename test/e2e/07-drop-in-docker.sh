@@ -115,6 +115,7 @@ steps() {
 for r in runc tare; do
   say "$r"
   took "all steps with $r" steps "$r"
+  wait_for 10 "the end of $r's cgroups" sh -c "! find /sys/fs/cgroup/*/$bridge /sys/fs/cgroup/$bridge -mindepth 1 -type d 2>/dev/null | grep -q ."
 done
 sed 's/\brunc\b/R/g' "$work/steps.runc" >"$work/want"
 sed 's/\btare\b/R/g' "$work/steps.tare" >"$work/got"
