@@ -14,6 +14,8 @@
 //
 //	plan       OCI spec → list of steps (pure)
 //	launch     executes a plan in a new process
+//	lower      plan → program of system calls (pure but for what a child inherits)
+//	calls      programs of system calls, and the interpreter that runs them
 //	seccomp    OCI seccomp profile → BPF (pure)
 //	cgroup     cgroup v1 and v2: limits, statistics, freezing, processes
 //	defaults   Docker's default OCI spec (pure)

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
+	"tare/internal/runtime/lower"
 	"tare/internal/runtime/plan"
 	"tare/internal/runtime/seccomp"
 )
@@ -62,12 +63,12 @@ func bornUnderFilter(p *plan.Plan) bool {
 // programFile is the interpreter's program; with the steps behind it, where it may become the stage.
 func programFile(p *plan.Plan, stdio Stdio, detached, join bool) (int, error) {
 	null, _ := devNull()
-	o := lowerOptions{
-		stdio:   [3]uintptr{fdOr(stdio.In, null), fdOr(stdio.Out, null), fdOr(stdio.Err, null)},
-		console: stdio.Console, keep: len(stdio.Keep), detached: detached, join: join,
+	o := lower.Options{
+		Stdio:   [3]uintptr{fdOr(stdio.In, null), fdOr(stdio.Out, null), fdOr(stdio.Err, null)},
+		Console: stdio.Console, Keep: len(stdio.Keep), Detached: detached, Join: join,
 	}
 	if join {
-		program, err := lower(p, o)
+		program, err := lower.Program(p, o)
 		if err != nil {
 			return -1, err
 		}
@@ -77,10 +78,10 @@ func programFile(p *plan.Plan, stdio Stdio, detached, join bool) (int, error) {
 		}
 		return memory("program", b)
 	}
-	o.stageFD = firstExtra + o.keep
+	o.StageFD = firstExtra + o.Keep
 	steps := plan.MarshalSteps(p.Steps)
-	o.stepsSize = len(steps)
-	program, err := lower(p, o)
+	o.StepsSize = len(steps)
+	program, err := lower.Program(p, o)
 	if err != nil {
 		return -1, err
 	}

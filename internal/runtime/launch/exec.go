@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tare/internal/runtime/lower"
 	"tare/internal/runtime/plan"
 )
 
@@ -57,7 +58,7 @@ func (p *program) prepare(st *plan.Step) error {
 	if !home {
 		p.env = append(p.env, "HOME="+homeOf(int(st.Num[0])))
 	}
-	p.paths = searchPaths(p.args[0], p.env)
+	p.paths = lower.SearchPaths(p.args[0], p.env)
 	return nil
 }
 

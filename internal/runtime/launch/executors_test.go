@@ -40,6 +40,7 @@ var mutable = []struct {
 	{regexp.MustCompile(`(pipe|socket|anon_inode):\[\d+\]`), "$1:[N]"},
 	{regexp.MustCompile(`/proc/\d+/fd`), "/proc/N/fd"},
 	{regexp.MustCompile(`/tmp/Test[^,: ]*`), "TMP"},
+	{regexp.MustCompile(`[A-Z][a-z]{2} [ \d]\d \d\d:\d\d`), "WHEN"},
 	{regexp.MustCompile(`tare-test-[0-9a-f]+`), "GROUP"},
 }
 

@@ -37,6 +37,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tare/internal/base/fault"
+	"tare/internal/runtime/lower"
 	"tare/internal/runtime/plan"
 )
 
@@ -77,21 +78,21 @@ type Message struct {
 
 // Descriptors of the stage besides stdio; the program's own (Stdio.Keep) come after.
 const (
-	syncFD     = 3
-	planFD     = 4
-	pidFD      = 5 // of the process whose namespaces an exec joins
-	listenFD   = 6 // where a detached stage waits for the word
-	firstExtra = 7
+	syncFD     = lower.SyncFD
+	planFD     = lower.PlanFD
+	pidFD      = lower.PidFD    // of the process whose namespaces an exec joins
+	listenFD   = lower.ListenFD // where a detached stage waits for the word
+	firstExtra = lower.FirstExtra
 )
 
 // maxKeep leaves the stage's own program file (see high) out of the way of the descriptors that it is given.
 const maxKeep = 48
 
 // stageName is the stage's argument 0, by which the program knows that it is one.
-const stageName = "tare-run-stage"
+const stageName = lower.StageName
 
 // stageEnv keeps Go's runtime from reading files that the container may control, and from collecting garbage.
-var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
+var stageEnv = lower.StageEnv
 
 // New starts the child. joinPid is 0 for a container's init, and for an exec the pid of the container's init.
 func New(p *plan.Plan, joinPid int, stdio Stdio) (*Process, error) {
@@ -247,13 +248,13 @@ func inPidNamespace(ns int, spawn func() error) error {
 // Reports of the stage: a letter, then for failures the step's number and the errno
 // as little-endian uint32s, then a detail in words; for failed execs the errno and the path.
 const (
-	saysCreated = 'c'
+	saysCreated = lower.SaysCreated
 	saysRuntime = 'r' // and waits for hearsOn
 	saysNotify  = 'n' // and the descriptor that its seccomp listener will have; waits for hearsOn
-	saysFailed  = 'f'
-	saysExec    = 'x'
-	saysBorn    = 'b' // and the program's pid: this process ends
-	hearsGo     = 'g'
+	saysFailed  = lower.SaysFailed
+	saysExec    = lower.SaysExec
+	saysBorn    = lower.SaysBorn
+	hearsGo     = lower.HearsGo
 	hearsOn     = 'o'
 )
 
@@ -326,8 +327,8 @@ func (p *Process) Receive() (m Message, ok bool, err error) {
 	case saysFailed:
 		if len(b) >= 8 {
 			at, errno, detail := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), string(b[8:])
-			if i := int(at >> 16); i > 0 && i < len(details) { // the interpreter's
-				at, detail = at&0xffff, details[i]
+			if i := int(at >> 16); i > 0 && i < len(lower.Details) { // the interpreter's
+				at, detail = at&0xffff, lower.Details[i]
 			}
 			m.Err = p.stepError(int(at), unix.Errno(errno), detail)
 			return m, true, nil

@@ -6,10 +6,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tare/internal/runtime/lower"
 	"tare/internal/runtime/plan"
 )
 
-const sourceMissing = "source missing"
+const sourceMissing = lower.SourceMissing
 
 const moveByFD = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
 

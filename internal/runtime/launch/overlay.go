@@ -5,13 +5,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tare/internal/runtime/lower"
 	"tare/internal/runtime/plan"
 )
-
-// overlayFixed are set whatever the kernel was built with: an upper directory
-// must hold plain files and whiteouts only, so that it can be read as a layer,
-// and redirects that an image brings along must not be followed.
-var overlayFixed = [...][2]string{{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
 
 // overlay mounts the root from layers.
 func (s *stage) overlay(st *plan.Step) error {
@@ -32,7 +28,7 @@ func (s *stage) overlay(st *plan.Step) error {
 			return because(err, kernelSays(fs, dir))
 		}
 	}
-	set := overlayFixed[:]
+	set := lower.OverlayFixed[:]
 	if st.Source != "" {
 		set = append(set, [2]string{"upperdir", st.Source}, [2]string{"workdir", st.Type})
 	}
@@ -98,7 +94,7 @@ func (s *stage) overlayByData(st *plan.Step) error {
 	if st.Source != "" {
 		data.WriteString(",upperdir=" + name(st.Source) + ",workdir=" + name(st.Type))
 	}
-	for _, kv := range overlayFixed {
+	for _, kv := range lower.OverlayFixed {
 		data.WriteString("," + kv[0] + "=" + kv[1])
 	}
 	if st.Data != "" {

@@ -1,4 +1,4 @@
-package launch
+package lower
 
 import (
 	"strconv"
@@ -20,7 +20,7 @@ func (l *lowering) become(st *plan.Step) bool {
 	case plan.OpCwd:
 		l.chdir(st.Path)
 	case plan.OpStdioOwner:
-		if !l.opts.console { // a terminal was given to its user when it was made
+		if !l.opts.Console { // a terminal was given to its user when it was made
 			l.stdioOwner(st.Num[0])
 		}
 	case plan.OpIOPriority:
@@ -76,7 +76,7 @@ func (l *lowering) chdir(path string) {
 }
 
 func (l *lowering) stdioOwner(uid uint64) {
-	for fd, file := range l.opts.stdio {
+	for fd, file := range l.opts.Stdio {
 		var st unix.Stat_t
 		if unix.Fstat(int(file), &st) != nil || uint64(st.Uid) == uid || isNull(&st) {
 			continue
@@ -164,8 +164,8 @@ const (
 // shared is where the page is that a late child shares with its parent.
 const shared = 0x20000000
 
-// searchPaths are where a program may be (execvp(3)).
-func searchPaths(name string, env []string) (paths []string) {
+// SearchPaths are where a program may be (execvp(3)).
+func SearchPaths(name string, env []string) (paths []string) {
 	if hasSlash(name) {
 		return []string{name}
 	}
@@ -185,7 +185,7 @@ func searchPaths(name string, env []string) (paths []string) {
 
 // findHome is the stage's homeOf.
 func (l *lowering) findHome(st *plan.Step) {
-	l.path.paths = searchPaths(st.List[0], st.Env)
+	l.path.paths = SearchPaths(st.List[0], st.Env)
 	for _, kv := range st.Env {
 		if strings.HasPrefix(kv, "HOME=") {
 			return
@@ -309,7 +309,7 @@ func (l *lowering) exec(st *plan.Step) {
 	l.detail = 0
 	l.test(pid, ^uint64(0), 0, born)
 	p.Call(unix.SYS_SETSID)
-	if l.opts.console {
+	if l.opts.Console {
 		p.Call(unix.SYS_IOCTL, n(0), n(unix.TIOCSCTTY), n(0)).On = ignore
 	}
 	l.execve(st, argv, env)
@@ -317,7 +317,7 @@ func (l *lowering) exec(st *plan.Step) {
 	p.Call(unix.SYS_EXIT_GROUP, n(126))
 
 	p.Here(born)
-	word := p.Bytes([]byte{7: saysBorn})
+	word := p.Bytes([]byte{7: SaysBorn})
 	pidAgain := p.Words(0) // behind the letter
 	p.Call(calls.Set, calls.Slot(pid), n(pidAgain))
 	p.Call(unix.SYS_SENDTO, calls.Slot(l.sync), n(word+7), n(5), n(unix.MSG_NOSIGNAL)).On = ignore

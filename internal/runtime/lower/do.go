@@ -1,4 +1,4 @@
-package launch
+package lower
 
 import (
 	"unsafe"
@@ -100,8 +100,8 @@ func (l *lowering) join(st *plan.Step) {
 	if l.late {
 		kinds |= unix.CLONE_NEWPID
 	}
-	l.do(unix.SYS_SETNS, n(pidFD), n(kinds))
-	l.do(unix.SYS_CLOSE, n(pidFD))
+	l.do(unix.SYS_SETNS, n(PidFD), n(kinds))
+	l.do(unix.SYS_CLOSE, n(PidFD))
 	l.do(unix.SYS_OPENAT, cwd, l.str("/"), n(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).Out = l.root
 }
 
@@ -132,33 +132,33 @@ func (l *lowering) ready() {
 	l.checkProgram(last)
 	p := l.p
 	l.about("reporting")
-	word := p.Bytes([]byte{saysCreated})
-	if l.opts.console {
+	word := p.Bytes([]byte{SaysCreated})
+	if l.opts.Console {
 		l.do(unix.SYS_SENDMSG, calls.Slot(l.sync), n(l.message(word)), n(unix.MSG_NOSIGNAL))
 		l.close(l.master)
 	} else {
 		l.do(unix.SYS_SENDTO, calls.Slot(l.sync), n(word), n(1), n(unix.MSG_NOSIGNAL))
 	}
 	gone, got, buf := p.Label(), p.Words(0), p.Words(0)
-	if l.opts.detached {
+	if l.opts.Detached {
 		l.close(l.sync)
 		accept, again, yes := p.Label(), p.Label(), p.Label()
 		p.Here(accept)
-		c := l.do(unix.SYS_ACCEPT4, n(listenFD), n(0), n(0), n(unix.SOCK_CLOEXEC))
+		c := l.do(unix.SYS_ACCEPT4, n(ListenFD), n(0), n(0), n(unix.SOCK_CLOEXEC))
 		c.Out, c.On = l.sync, []calls.On{{Errno: calls.Any, To: gone}}
 		l.do(unix.SYS_RECVFROM, calls.Slot(l.sync), n(buf), n(1), n(0)).On = []calls.On{{Errno: calls.Any, To: again}}
-		l.test(buf, 0xff, hearsGo, again)
+		l.test(buf, 0xff, HearsGo, again)
 		l.jump(yes)
 		p.Here(again)
 		l.close(l.sync)
 		l.jump(accept)
 		p.Here(yes)
-		l.do(unix.SYS_CLOSE, n(listenFD))
+		l.do(unix.SYS_CLOSE, n(ListenFD))
 	} else {
 		c := l.do(unix.SYS_RECVFROM, calls.Slot(l.sync), n(buf), n(1), n(0))
 		c.Out, c.On = got, []calls.On{{Errno: calls.Any, To: gone}}
 		l.test(got, ^uint64(0), 1, gone)
-		l.test(buf, 0xff, hearsGo, gone)
+		l.test(buf, 0xff, HearsGo, gone)
 	}
 	ready := p.Label()
 	l.jump(ready)
@@ -168,11 +168,11 @@ func (l *lowering) ready() {
 	l.about("close-on-exec")
 	l.do(unix.SYS_CLOSE_RANGE, n(3), n(^uint32(0)), n(unix.CLOSE_RANGE_CLOEXEC))
 	l.about("descriptors")
-	if l.opts.keep > 0 {
-		l.do(unix.SYS_FCNTL, calls.Slot(l.sync), n(unix.F_DUPFD_CLOEXEC), n(firstExtra+l.opts.keep)).Out = l.sync
+	if l.opts.Keep > 0 {
+		l.do(unix.SYS_FCNTL, calls.Slot(l.sync), n(unix.F_DUPFD_CLOEXEC), n(FirstExtra+l.opts.Keep)).Out = l.sync
 	}
-	for i := range l.opts.keep {
-		l.do(unix.SYS_DUP3, n(firstExtra+i), n(3+i), n(0))
+	for i := range l.opts.Keep {
+		l.do(unix.SYS_DUP3, n(FirstExtra+i), n(3+i), n(0))
 	}
 	l.detail = 0
 }

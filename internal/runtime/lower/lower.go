@@ -1,30 +1,34 @@
-package launch
-
-import (
-	"encoding/binary"
-	"os"
-	"slices"
-	"strconv"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-
-	"tare/internal/runtime/calls"
-	"tare/internal/runtime/plan"
-)
-
-// lowering turns a plan's steps into system calls. Each file here that is called lower… has a twin
-// without: what the stage does for the same step. What they make of it must not differ (TestExecutors).
+// Package lower turns a plan into a program of system calls (package calls).
 //
 // The interpreter knows the way on which nothing is unusual. Where the way forks (a mount point that
 // is a link to nowhere, an overlay that the kernel explains a failure of), a container's first
 // process becomes the stage and goes on there from the step that it is at; see handOver.
+//
+// What it makes of a step must not differ from what the stage (package launch) makes of it: launch's TestExecutors.
+package lower
+
+import (
+	"encoding/binary"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"tare/internal/base/fault"
+	"tare/internal/runtime/calls"
+	"tare/internal/runtime/plan"
+)
+
+// lowering is a program in the making.
 type lowering struct {
 	p      *calls.Program
 	pl     *plan.Plan
-	opts   lowerOptions
+	opts   Options
 	at     int    // the step
-	detail uint32 // of what is being done, an index of details
+	detail uint32 // of what is being done, an index of Details
 	failed calls.Label
 
 	root   uint64 // slots
@@ -41,28 +45,29 @@ type lowering struct {
 	tops   map[string]uint64 // slots of /proc and /sys, as far as they were opened for masks
 }
 
-type lowerOptions struct {
-	stdio     [3]uintptr // what the child has there
-	console   bool
-	keep      int
-	detached  bool
-	join      bool
-	stageFD   int // 0: there is none to become
-	stepsSize int // of the steps for the stage, at the end of ProgramFD
+// Options are what a program depends on besides its plan.
+type Options struct {
+	Stdio     [3]uintptr // what the child has there
+	Console   bool
+	Keep      int  // how many descriptors from FirstExtra on are the program's
+	Detached  bool // the word to go comes over ListenFD
+	Join      bool // an exec: PidFD is of the container's first process
+	StageFD   int  // 0: there is none to become
+	StepsSize int  // of the steps for the stage, at the end of PlanFD
 }
 
-// details are what failure messages of the interpreter can say; their index is in the upper half of the step's number.
-var details = []string{"", sourceMissing, "source", "mount point", "attributes", "propagation", "attaching", "making the mount below private",
+// Details are what failure messages of the interpreter can say; their index is in the upper half of the step's number.
+var Details = []string{"", SourceMissing, "source", "mount point", "attributes", "propagation", "attaching", "making the mount below private",
 	"fsopen", "fsmount", "/dev/null", "/dev/null of the container is something else", "something else is there", "/dev/pts/ptmx",
 	"/dev/pts/ptmx of the container is not a pty master", "unlock", "peer", "size", "owner", "controlling terminal", "/dev/console",
 	"it is outside of the root", "setgroups", "setgid", "setuid", "capset", "ambient", "descriptors", "reporting", "unshare",
-	"close-on-exec", "entering the pid namespace", "the process itself", insideProc, exchanged}
+	"close-on-exec", "entering the pid namespace", "the process itself", InsideProc, Exchanged}
 
-// lower makes the program. It fails for what plan.Executor should have told: that is a mistake of this program.
-func lower(pl *plan.Plan, o lowerOptions) (*calls.Program, error) {
-	p := calls.New(saysFailed, saysExec)
-	l := &lowering{p: p, pl: pl, opts: o, failed: p.Label(), over: p.Label(), late: o.join && pl.JoinPid}
-	l.root, l.sync, l.listen = p.Words(^uint64(0)), p.Words(syncFD), p.Words(listenFD)
+// Program makes the program. It fails for what plan.Executor should have told: that is a mistake of this program.
+func Program(pl *plan.Plan, o Options) (*calls.Program, error) {
+	p := calls.New(SaysFailed, SaysExec)
+	l := &lowering{p: p, pl: pl, opts: o, failed: p.Label(), over: p.Label(), late: o.Join && pl.JoinPid}
+	l.root, l.sync, l.listen = p.Words(^uint64(0)), p.Words(SyncFD), p.Words(ListenFD)
 	l.hear = p.Words(0)
 	for i := range l.tmp {
 		l.tmp[i] = p.Words(0)
@@ -73,7 +78,7 @@ func lower(pl *plan.Plan, o lowerOptions) (*calls.Program, error) {
 	for l.at = range pl.Steps {
 		l.detail = 0
 		if !l.step(&pl.Steps[l.at]) {
-			return nil, &failure{errno: unix.ENOSYS, detail: "the interpreter does not know: " + pl.Steps[l.at].String()}
+			return nil, fault.Internal("the interpreter does not know: %s", pl.Steps[l.at].String())
 		}
 	}
 	l.end()
@@ -89,7 +94,7 @@ func (l *lowering) do(nr uintptr, args ...calls.Arg) *calls.Call {
 
 // about names what the following calls are about.
 func (l *lowering) about(detail string) {
-	l.detail = uint32(slices.Index(details, detail))
+	l.detail = uint32(slices.Index(Details, detail))
 }
 
 func n[T ~int | ~uint32 | ~uint64 | ~uintptr](v T) calls.Arg { return calls.V(v) }
@@ -167,9 +172,54 @@ func (l *lowering) ensure(path string, dir bool, out uint64) {
 	l.p.Here(done)
 }
 
+// Reports of the process, and the word that it waits for; see launch.
+const (
+	SaysCreated = 'c'
+	SaysFailed  = 'f'
+	SaysExec    = 'x'
+	SaysBorn    = 'b' // and the program's pid: this process ends
+	HearsGo     = 'g'
+)
+
+// Descriptors of the process besides stdio; the program's own come after.
+const (
+	SyncFD     = 3
+	PlanFD     = calls.ProgramFD
+	PidFD      = 5 // of the process whose namespaces an exec joins
+	ListenFD   = 6 // where a detached process waits for the word
+	FirstExtra = 7
+)
+
+// StageName is the stage's argument 0, by which the program knows that it is one.
+const StageName = "tare-run-stage"
+
+// StageEnv keeps Go's runtime from reading files that the container may control, and from collecting garbage.
+var StageEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
+
+// OverlayFixed are set whatever the kernel was built with: an upper directory
+// must hold plain files and whiteouts only, so that it can be read as a layer,
+// and redirects that an image brings along must not be followed.
+var OverlayFixed = [...][2]string{{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
+
+// SourceMissing is the detail of a bind mount's failure.
+const SourceMissing = "source missing"
+
+const (
+	moveByFD    = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
+	devptsMagic = 0x1cd1 // linux/magic.h
+)
+
+func isNull(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
+func hasSlash(s string) bool { return strings.Contains(s, "/") }
+
+func split(p string) (dir, name string) { return path.Dir(p), path.Base(p) }
+
 // handOver is a place that becomes the stage, which goes on from this step. It is put here, behind a jump around it.
 func (l *lowering) handOver() calls.Label {
-	if l.opts.stageFD == 0 {
+	if l.opts.StageFD == 0 {
 		return l.failed
 	}
 	around, here := l.p.Label(), l.p.Label()
@@ -184,11 +234,11 @@ func (l *lowering) handOver() calls.Label {
 func (l *lowering) fromArgument() uint64 {
 	if l.path.stageArgs == 0 {
 		mode := "n"
-		if l.opts.detached {
+		if l.opts.Detached {
 			mode = "d"
 		}
 		o := &l.opts
-		l.path.stageArgs = l.p.Strings([]string{stageName, l.pl.Title, mode, strconv.Itoa(o.keep), "", strconv.Itoa(o.stageFD + 1), strconv.Itoa(o.stepsSize)})
+		l.path.stageArgs = l.p.Strings([]string{StageName, l.pl.Title, mode, strconv.Itoa(o.Keep), "", strconv.Itoa(o.StageFD + 1), strconv.Itoa(o.StepsSize)})
 	}
 	return l.path.stageArgs + 4*8
 }
@@ -203,9 +253,9 @@ func (l *lowering) begin() {
 	l.do(unix.SYS_RT_SIGPROCMASK, n(2 /* SIG_SETMASK */), n(p.Words(0)), n(0), n(8))
 	l.do(unix.SYS_UMASK, n(0))
 	l.about("close-on-exec")
-	l.do(unix.SYS_CLOSE_RANGE, n(firstExtra+l.opts.keep+1), n(^uint32(0)), n(unix.CLOSE_RANGE_CLOEXEC))
-	if l.opts.stageFD == 0 {
-		l.do(unix.SYS_CLOSE, n(planFD))
+	l.do(unix.SYS_CLOSE_RANGE, n(FirstExtra+l.opts.Keep+1), n(^uint32(0)), n(unix.CLOSE_RANGE_CLOEXEC))
+	if l.opts.StageFD == 0 {
+		l.do(unix.SYS_CLOSE, n(PlanFD))
 	}
 	l.detail = 0
 }
@@ -229,74 +279,15 @@ func (l *lowering) end() {
 	p.Call(unix.SYS_SENDTO, calls.Slot(l.sync), n(uintptr(calls.Failure)), n(calls.FailureSize), n(unix.MSG_NOSIGNAL)).On = ignore
 	p.Call(unix.SYS_EXIT_GROUP, n(1))
 	p.Here(l.over)
-	if l.opts.stageFD == 0 || l.path.stageArgs == 0 {
+	if l.opts.StageFD == 0 || l.path.stageArgs == 0 {
 		return
 	}
 	// The root may be that very descriptor already; then the duplicate is not closed at the exec either.
 	c := p.Call(unix.SYS_DUP, calls.Slot(l.root))
 	c.Out, c.On = l.root, ignore // there may be no root yet
-	p.Call(unix.SYS_DUP3, calls.Slot(l.root), n(l.opts.stageFD+1), n(0)).On = ignore
-	env := p.Strings(stageEnv)
-	p.Call(unix.SYS_EXECVEAT, n(l.opts.stageFD), l.str(""), n(l.path.stageArgs), n(env), n(unix.AT_EMPTY_PATH)).At = uint32(l.at)
-}
-
-// image is a path that executes the interpreter; an error if this machine can't.
-func newImage() (string, error) {
-	if !calls.Supported {
-		return "", unix.ENOSYS
-	}
-	if _, _, errno := unix.RawSyscall6(unix.SYS_MOUNT_SETATTR, ^uintptr(0), 0, 0, 0, 0, 0); errno == unix.ENOSYS {
-		return "", errno // before Linux 5.12
-	}
-	fd, err := unix.MemfdCreate("tare-run-setup", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mfdExec)
-	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("tare-run-setup", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
-	if err != nil {
-		return "", err
-	}
-	if _, err = unix.Write(fd, calls.Image()); err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	}
-	if err == nil {
-		err = unix.Fchmod(fd, 0o500)
-	}
-	if err == nil {
-		// Out of the way of syscall.ForkExec too, which uses the numbers after the largest that it is given.
-		fd, err = from(fd, 200)
-	}
-	if err == nil {
-		err = unix.Access("/proc/self/fd/"+strconv.Itoa(fd), unix.X_OK)
-	}
-	return "/proc/self/fd/" + strconv.Itoa(fd), err
-}
-
-const mfdExec = 0x10 // MFD_EXEC, linux/memfd.h
-
-// memory is a file in memory with these parts, each on a page of its own.
-func memory(name string, parts ...[]byte) (int, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	at := int64(0)
-	for _, b := range parts {
-		for off := 0; off < len(b); {
-			n, err := unix.Pwrite(fd, b[off:], at+int64(off))
-			if err != nil {
-				unix.Close(fd)
-				return -1, err
-			}
-			off += n
-		}
-		at = pages(at + int64(len(b)))
-	}
-	return fd, nil
-}
-
-func pages(n int64) int64 {
-	size := int64(os.Getpagesize())
-	return (n + size - 1) / size * size
+	p.Call(unix.SYS_DUP3, calls.Slot(l.root), n(l.opts.StageFD+1), n(0)).On = ignore
+	env := p.Strings(StageEnv)
+	p.Call(unix.SYS_EXECVEAT, n(l.opts.StageFD), l.str(""), n(l.path.stageArgs), n(env), n(unix.AT_EMPTY_PATH)).At = uint32(l.at)
 }
 
 func le32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }

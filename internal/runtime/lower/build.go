@@ -1,4 +1,4 @@
-package launch
+package lower
 
 import (
 	"unsafe"
@@ -52,7 +52,7 @@ func (l *lowering) overlay(st *plan.Step) {
 	for _, dir := range st.List {
 		set("lowerdir+", dir)
 	}
-	for _, kv := range overlayFixed {
+	for _, kv := range OverlayFixed {
 		set(kv[0], kv[1])
 	}
 	if st.Source != "" {
@@ -162,7 +162,7 @@ func (l *lowering) bind(st *plan.Step) bool {
 	around, missing := p.Label(), p.Label()
 	l.jump(around)
 	p.Here(missing)
-	l.fail(unix.ENOENT, sourceMissing)
+	l.fail(unix.ENOENT, SourceMissing)
 	p.Here(around)
 	l.about("source")
 	if st.Data == "" {
@@ -297,7 +297,7 @@ func (l *lowering) makeCwd(path string) {
 	l.close(l.tmp[0])
 	l.jump(done)
 	l.p.Here(missing)
-	if odd := l.handOver(); l.opts.stageFD != 0 { // the stage makes it, or does not
+	if odd := l.handOver(); l.opts.StageFD != 0 { // the stage makes it, or does not
 		l.jump(odd)
 	}
 	l.p.Here(done)
@@ -368,23 +368,23 @@ func (l *lowering) pivot() {
 	l.close(old)
 }
 func (l *lowering) outsideProc(target uint64, st *plan.Step) {
-	if mayCover(st) {
+	if MayCover(st) {
 		return
 	}
 	p := l.p
 	outside := p.Label()
-	offset, mask := statfsType()
+	offset, mask := StatfsType()
 	l.about("mount point")
 	l.do(unix.SYS_FSTATFS, calls.Slot(target), n(l.stat))
 	l.test(l.stat+offset, mask, unix.PROC_SUPER_MAGIC, outside)
-	l.fail(unix.EINVAL, insideProc)
+	l.fail(unix.EINVAL, InsideProc)
 	p.Here(outside)
 	l.detail = 0
 }
 
 func (l *lowering) openMasked(path string, out uint64, missing calls.Label) {
 	base, rest := l.inRoot(), path
-	if top, magic := trusted(l.pl.Steps, path); top != "" {
+	if top, magic := Trusted(l.pl.Steps, path); top != "" {
 		base, rest = calls.Slot(l.trustedTop(top, magic)), path[len(top):]
 	}
 	l.detail = 0
@@ -399,14 +399,14 @@ func (l *lowering) trustedTop(top string, magic uint64) uint64 {
 	}
 	p := l.p
 	dir, other, good := p.Words(0), p.Label(), p.Label()
-	offset, mask := statfsType()
-	l.about(exchanged)
+	offset, mask := StatfsType()
+	l.about(Exchanged)
 	l.openIn(l.inRoot(), top, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS, dir)
 	l.do(unix.SYS_FSTATFS, calls.Slot(dir), n(l.stat))
 	l.test(l.stat+offset, mask, magic, other)
 	l.jump(good)
 	p.Here(other)
-	l.fail(unix.EXDEV, exchanged)
+	l.fail(unix.EXDEV, Exchanged)
 	p.Here(good)
 	if l.tops == nil {
 		l.tops = map[string]uint64{}
