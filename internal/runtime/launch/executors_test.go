@@ -20,7 +20,7 @@ import (
 const look = `
 for f in status limits cgroup mountinfo oom_score_adj; do echo "== $f"; cat /proc/self/$f; done
 echo "== ids"; id; echo $$; cut -d' ' -f5-8 /proc/$$/stat; umask; pwd; hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward
-echo "== fds"; ls -l /proc/self/fd | sed 's/.* \([0-9]* -> \)/\1/'
+echo "== fds"; ls -l /proc/self/fd 2>/dev/null | sed 's/.* \([0-9]* -> \)/\1/'
 echo "== env"; env | sort
 echo "== namespaces"; for n in mnt pid net uts ipc cgroup user time; do test "$(readlink /proc/self/ns/$n)" = "$(readlink /proc/1/ns/$n)" && echo "$n of pid 1"; done
 echo "== dev"; ls -l /dev /dev/pts | sed 's/[A-Z][a-z][a-z] .[0-9] .....//'; tty; stat -c '%u %a %F' /proc/self/fd/0 /proc/self/fd/1

@@ -14,23 +14,23 @@ import (
 func (l *lowering) become(st *plan.Step) bool {
 	switch st.Op {
 	case plan.OpRlimit:
-		l.rlimit(st)
+		rlimit(l, st)
 	case plan.OpUmask:
 		l.do(unix.SYS_UMASK, n(st.Num[0]))
 	case plan.OpCwd:
-		l.chdir(st.Path)
+		chdir(l, st.Path)
 	case plan.OpStdioOwner:
 		if !l.opts.Console { // a terminal was given to its user when it was made
-			l.stdioOwner(st.Num[0])
+			stdioOwner(l, st.Num[0])
 		}
 	case plan.OpIOPriority:
 		l.do(unix.SYS_IOPRIO_SET, n(1 /* IOPRIO_WHO_PROCESS */), n(0), n(st.Num[0]))
 	case plan.OpBounding:
-		l.bounding(st.Num[0])
+		bounding(l, st.Num[0])
 	case plan.OpUser:
-		l.user(st.Num)
+		user(l, st.Num)
 	case plan.OpCapabilities:
-		l.capabilities(st.Num)
+		capabilities(l, st.Num)
 	case plan.OpNoNewPrivs:
 		l.do(unix.SYS_PRCTL, n(unix.PR_SET_NO_NEW_PRIVS), n(1), n(0), n(0), n(0))
 	case plan.OpSeccomp:
@@ -40,14 +40,14 @@ func (l *lowering) become(st *plan.Step) bool {
 		code := l.p.Bytes([]byte(st.Data))
 		l.do(unix.SYS_SECCOMP, n(unix.SECCOMP_SET_MODE_FILTER), n(st.Flags), n(l.p.Words(uint64(len(st.Data)/8), code)))
 	case plan.OpExec:
-		l.exec(st)
+		exec(l, st)
 	default:
 		return false
 	}
 	return true
 }
 
-func (l *lowering) rlimit(st *plan.Step) {
+func rlimit(l *lowering, st *plan.Step) {
 	soft, hard := st.Num[1], st.Num[2]
 	if have := (unix.Rlimit{}); st.Flags != 0 && unix.Getrlimit(int(st.Num[0]), &have) == nil && hard > have.Max {
 		hard = have.Max
@@ -56,7 +56,7 @@ func (l *lowering) rlimit(st *plan.Step) {
 	l.do(unix.SYS_PRLIMIT64, n(0), n(st.Num[0]), n(l.p.Words(soft, hard)), n(0))
 }
 
-func (l *lowering) chdir(path string) {
+func chdir(l *lowering, path string) {
 	p, root, fd := l.p, l.tmp[0], l.tmp[1]
 	l.do(unix.SYS_OPENAT, cwd, l.str("/"), n(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).Out = root
 	l.openIn(calls.Slot(root), path, unix.O_PATH|unix.O_DIRECTORY, 0, fd)
@@ -75,7 +75,7 @@ func (l *lowering) chdir(path string) {
 	l.detail = 0
 }
 
-func (l *lowering) stdioOwner(uid uint64) {
+func stdioOwner(l *lowering, uid uint64) {
 	for fd, file := range l.opts.Stdio {
 		var st unix.Stat_t
 		if unix.Fstat(int(file), &st) != nil || uint64(st.Uid) == uid || isNull(&st) {
@@ -88,7 +88,7 @@ func (l *lowering) stdioOwner(uid uint64) {
 	}
 }
 
-func (l *lowering) bounding(keep uint64) {
+func bounding(l *lowering, keep uint64) {
 	l.bound = 0
 	for c := range uintptr(64) {
 		have, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0)
@@ -106,7 +106,7 @@ func (l *lowering) bounding(keep uint64) {
 	}
 }
 
-func (l *lowering) user(ids []uint64) {
+func user(l *lowering, ids []uint64) {
 	l.do(unix.SYS_PRCTL, n(unix.PR_SET_KEEPCAPS), n(1), n(0), n(0), n(0))
 	groups := make([]byte, 0, 4*len(ids))
 	for _, g := range ids[2:] {
@@ -122,7 +122,7 @@ func (l *lowering) user(ids []uint64) {
 	l.do(unix.SYS_PRCTL, n(unix.PR_SET_DUMPABLE), n(0), n(0), n(0), n(0))
 }
 
-func (l *lowering) capabilities(want []uint64) {
+func capabilities(l *lowering, want []uint64) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	_ = unix.Capget(&header, &data[0])
@@ -184,7 +184,7 @@ func SearchPaths(name string, env []string) (paths []string) {
 }
 
 // findHome is the stage's homeOf.
-func (l *lowering) findHome(st *plan.Step) {
+func findHome(l *lowering, st *plan.Step) {
 	l.path.paths = SearchPaths(st.List[0], st.Env)
 	for _, kv := range st.Env {
 		if strings.HasPrefix(kv, "HOME=") {
@@ -216,7 +216,7 @@ func (l *lowering) findHome(st *plan.Step) {
 }
 
 // checkProgram is the stage's check: what can't be executed is told before the container is created.
-func (l *lowering) checkProgram(st *plan.Step) {
+func checkProgram(l *lowering, st *plan.Step) {
 	var ids []uint64
 	for i := range l.pl.Steps {
 		if l.pl.Steps[i].Op == plan.OpUser {
@@ -286,7 +286,7 @@ func (l *lowering) sayExec() {
 }
 
 // exec becomes the program, or bears it.
-func (l *lowering) exec(st *plan.Step) {
+func exec(l *lowering, st *plan.Step) {
 	p := l.p
 	argv := p.Strings(st.List)
 	var more []uint64

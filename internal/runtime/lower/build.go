@@ -13,13 +13,13 @@ func (l *lowering) mountCall(source, target, kind string, flags uint64, data str
 	return l.do(unix.SYS_MOUNT, l.str(source), l.str(target), l.str(kind), n(flags), l.str(data))
 }
 
-func (l *lowering) setRoot(source, path string, flags uint64) {
+func setRoot(l *lowering, source, path string, flags uint64) {
 	l.do(unix.SYS_OPEN_TREE, cwd, l.str(source), n(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|flags)).Out = l.tmp[0]
-	l.placeRoot(path)
+	placeRoot(l, path)
 }
 
 // placeRoot attaches the tree in tmp[0].
-func (l *lowering) placeRoot(path string) {
+func placeRoot(l *lowering, path string) {
 	l.about("making the mount below private")
 	done := l.p.Label()
 	for below := path; ; below, _ = split(below) {
@@ -37,9 +37,9 @@ func (l *lowering) placeRoot(path string) {
 }
 
 // overlay leaves it to the stage to say what the kernel dislikes, and to do without lowerdir+.
-func (l *lowering) overlay(st *plan.Step) {
+func overlay(l *lowering, st *plan.Step) {
 	if st.Source == "" && len(st.List) == 1 {
-		l.setRoot(st.List[0], st.Path, 0)
+		setRoot(l, st.List[0], st.Path, 0)
 		l.setattr(calls.Slot(l.root), 0, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 		return
 	}
@@ -65,7 +65,7 @@ func (l *lowering) overlay(st *plan.Step) {
 	l.do(unix.SYS_FSCONFIG, calls.Slot(fs), n(unix.FSCONFIG_CMD_CREATE), n(0), n(0), n(0)).On = odd
 	l.do(unix.SYS_FSMOUNT, calls.Slot(fs), n(unix.FSMOUNT_CLOEXEC), n(0)).Out = l.tmp[0]
 	l.close(fs)
-	l.placeRoot(st.Path)
+	placeRoot(l, st.Path)
 }
 
 func (l *lowering) setattr(fd calls.Arg, flags uint64, a unix.MountAttr) {
@@ -73,7 +73,7 @@ func (l *lowering) setattr(fd calls.Arg, flags uint64, a unix.MountAttr) {
 	l.do(unix.SYS_MOUNT_SETATTR, fd, l.str(""), n(unix.AT_EMPTY_PATH|flags), n(at), n(32))
 }
 
-func (l *lowering) propagate(fd uint64, prop uint64) {
+func propagate(l *lowering, fd uint64, prop uint64) {
 	l.about("propagation")
 	flags := uint64(0)
 	if prop&unix.MS_REC != 0 {
@@ -83,7 +83,7 @@ func (l *lowering) propagate(fd uint64, prop uint64) {
 }
 
 // mount mounts on the working directory, which is the mount point: no path is looked up twice.
-func (l *lowering) mount(st *plan.Step) {
+func mount(l *lowering, st *plan.Step) {
 	target := l.tmp[0]
 	l.about("mount point")
 	l.ensure(st.Path, true, target)
@@ -91,17 +91,17 @@ func (l *lowering) mount(st *plan.Step) {
 		l.close(target)
 		l.openIn(l.inRoot(), st.Path, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS, target)
 	}
-	l.outsideProc(target, st)
+	outsideProc(l, target, st)
 	l.about("mount point")
 	l.do(unix.SYS_FCHDIR, calls.Slot(target))
 	l.detail = 0
 	l.mountCall(st.Source, ".", st.Type, st.Flags, st.Data)
 	l.close(target)
-	l.afterMount(st)
+	afterMount(l, st)
 }
 
 // afterMount gives the new mount what mount(2) does not take.
-func (l *lowering) afterMount(st *plan.Step) {
+func afterMount(l *lowering, st *plan.Step) {
 	if st.Prop|st.RecSet|st.RecClear == 0 {
 		return
 	}
@@ -113,18 +113,18 @@ func (l *lowering) afterMount(st *plan.Step) {
 		l.setattr(calls.Slot(target), unix.AT_RECURSIVE, unix.MountAttr{Attr_set: st.RecSet, Attr_clr: st.RecClear})
 	}
 	if st.Prop != 0 {
-		l.propagate(target, st.Prop)
+		propagate(l, target, st.Prop)
 	}
 	l.close(target)
 }
 
 // tmpfs is the stage's: the mode of what it hides.
-func (l *lowering) tmpfs(st *plan.Step) {
+func tmpfs(l *lowering, st *plan.Step) {
 	p, fd := l.p, l.tmp[0]
 	plain, done := p.Label(), p.Label()
 	c := l.openIn(l.inRoot(), st.Path, unix.O_PATH|unix.O_DIRECTORY, 0, fd)
 	c.On = append(c.On, calls.On{Errno: calls.Any, To: plain})
-	l.outsideProc(fd, st)
+	outsideProc(l, fd, st)
 	l.about("mount point")
 	l.do(unix.SYS_FSTAT, calls.Slot(fd), n(l.stat))
 	l.do(unix.SYS_FCHDIR, calls.Slot(fd))
@@ -140,17 +140,17 @@ func (l *lowering) tmpfs(st *plan.Step) {
 	p.Here(plain)
 	l.about("mount point")
 	l.ensure(st.Path, true, fd)
-	l.outsideProc(fd, st)
+	outsideProc(l, fd, st)
 	l.about("mount point")
 	l.do(unix.SYS_FCHDIR, calls.Slot(fd))
 	l.close(fd)
 	l.detail = 0
 	l.mountCall(st.Source, ".", st.Type, st.Flags, st.Data)
 	p.Here(done)
-	l.afterMount(st)
+	afterMount(l, st)
 }
 
-func (l *lowering) bind(st *plan.Step) bool {
+func bind(l *lowering, st *plan.Step) bool {
 	if len(st.Num) != 0 {
 		return false
 	}
@@ -187,7 +187,7 @@ func (l *lowering) bind(st *plan.Step) bool {
 	p.Here(file)
 	l.ensure(st.Path, false, target)
 	p.Here(ready)
-	l.outsideProc(target, st)
+	outsideProc(l, target, st)
 	l.about("attributes")
 	if st.RecSet|st.RecClear != 0 {
 		l.setattr(calls.Slot(tree), unix.AT_RECURSIVE, unix.MountAttr{Attr_set: st.RecSet, Attr_clr: st.RecClear})
@@ -196,23 +196,23 @@ func (l *lowering) bind(st *plan.Step) bool {
 		l.setattr(calls.Slot(tree), 0, unix.MountAttr{Attr_set: st.Set, Attr_clr: st.Clear})
 	}
 	l.detail = 0
-	l.moveMount(tree, target)
+	moveMount(l, tree, target)
 	if st.Prop != 0 {
-		l.propagate(tree, st.Prop)
+		propagate(l, tree, st.Prop)
 	}
 	l.close(target)
 	l.close(tree)
 	return true
 }
 
-func (l *lowering) moveMount(tree, target uint64) {
+func moveMount(l *lowering, tree, target uint64) {
 	l.do(unix.SYS_MOVE_MOUNT, calls.Slot(tree), l.str(""), calls.Slot(target), l.str(""), n(moveByFD))
 }
 
-func (l *lowering) mask(path string) {
+func mask(l *lowering, path string) {
 	p, fd, null, tree := l.p, l.tmp[0], l.tmp[1], l.tmp[2]
 	done, file, other := p.Label(), p.Label(), p.Label()
-	l.openMasked(path, fd, done)
+	openMasked(l, path, fd, done)
 	l.do(unix.SYS_FCHDIR, calls.Slot(fd)).On = on(file, unix.ENOTDIR)
 	hidden := p.Label()
 	l.mountCall("tmpfs", ".", "tmpfs", unix.MS_RDONLY, "").Next = hidden
@@ -226,7 +226,7 @@ func (l *lowering) mask(path string) {
 	l.test(l.stat+statRdev, ^uint64(0), unix.Mkdev(1, 3), other)
 	l.detail = 0
 	l.do(unix.SYS_OPEN_TREE, calls.Slot(null), l.str(""), n(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)).Out = tree
-	l.moveMount(tree, fd)
+	moveMount(l, tree, fd)
 	l.close(null)
 	l.close(tree)
 	p.Here(hidden)
@@ -234,18 +234,18 @@ func (l *lowering) mask(path string) {
 	p.Here(done)
 }
 
-func (l *lowering) readonly(path string) {
+func readonly(l *lowering, path string) {
 	fd, tree, done := l.tmp[0], l.tmp[1], l.p.Label()
-	l.openMasked(path, fd, done)
+	openMasked(l, path, fd, done)
 	l.do(unix.SYS_OPEN_TREE, calls.Slot(fd), l.str(""), n(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)).Out = tree
 	l.setattr(calls.Slot(tree), unix.AT_RECURSIVE, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-	l.moveMount(tree, fd)
+	moveMount(l, tree, fd)
 	l.close(tree)
 	l.close(fd)
 	l.p.Here(done)
 }
 
-func (l *lowering) attr(st *plan.Step) {
+func attr(l *lowering, st *plan.Step) {
 	a := unix.MountAttr{Attr_set: st.Set, Attr_clr: st.Clear}
 	if st.Path == "/" {
 		l.setattr(l.inRoot(), 0, a)
@@ -256,7 +256,7 @@ func (l *lowering) attr(st *plan.Step) {
 	l.close(l.tmp[0])
 }
 
-func (l *lowering) device(st *plan.Step) {
+func device(l *lowering, st *plan.Step) {
 	p, fd := l.p, l.tmp[0]
 	dir, name := split(st.Path)
 	l.ensure(dir, true, fd)
@@ -289,7 +289,7 @@ func (l *lowering) device(st *plan.Step) {
 }
 
 // makeCwd makes a directory that the process will need; where it can't, OpCwd says so.
-func (l *lowering) makeCwd(path string) {
+func makeCwd(l *lowering, path string) {
 	done := l.p.Label()
 	c := l.openIn(l.inRoot(), path, unix.O_PATH|unix.O_DIRECTORY, 0, l.tmp[0])
 	missing := l.p.Label()
@@ -304,7 +304,7 @@ func (l *lowering) makeCwd(path string) {
 }
 
 // console is the stage's; the controlling terminal is taken by the one that becomes the program.
-func (l *lowering) console(st *plan.Step) {
+func console(l *lowering, st *plan.Step) {
 	p, tty := l.p, l.tmp[0]
 	l.master = p.Words(20, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0) + 2*8 // struct cmsghdr and its descriptor
 	other, good := p.Label(), p.Label()
@@ -340,7 +340,7 @@ func (l *lowering) console(st *plan.Step) {
 		l.close(l.tmp[1])
 		l.openIn(l.inRoot(), st.Path, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS, l.tmp[1])
 		l.do(unix.SYS_OPEN_TREE, calls.Slot(tty), l.str(""), n(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)).Out = l.tmp[2]
-		l.moveMount(l.tmp[2], l.tmp[1])
+		moveMount(l, l.tmp[2], l.tmp[1])
 		l.close(l.tmp[2])
 		l.close(l.tmp[1])
 	}
@@ -356,7 +356,7 @@ func (l *lowering) console(st *plan.Step) {
 	l.detail = 0
 }
 
-func (l *lowering) pivot() {
+func pivot(l *lowering) {
 	old := l.tmp[0]
 	l.do(unix.SYS_OPENAT, cwd, l.str("/"), n(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).Out = old
 	l.do(unix.SYS_FCHDIR, l.inRoot())
@@ -367,7 +367,7 @@ func (l *lowering) pivot() {
 	l.do(unix.SYS_CHDIR, l.str("/"))
 	l.close(old)
 }
-func (l *lowering) outsideProc(target uint64, st *plan.Step) {
+func outsideProc(l *lowering, target uint64, st *plan.Step) {
 	if MayCover(st) {
 		return
 	}
@@ -382,10 +382,10 @@ func (l *lowering) outsideProc(target uint64, st *plan.Step) {
 	l.detail = 0
 }
 
-func (l *lowering) openMasked(path string, out uint64, missing calls.Label) {
+func openMasked(l *lowering, path string, out uint64, missing calls.Label) {
 	base, rest := l.inRoot(), path
 	if top, magic := Trusted(l.pl.Steps, path); top != "" {
-		base, rest = calls.Slot(l.trustedTop(top, magic)), path[len(top):]
+		base, rest = calls.Slot(trustedTop(l, top, magic)), path[len(top):]
 	}
 	l.detail = 0
 	c := l.openIn(base, rest, unix.O_PATH, 0, out)
@@ -393,7 +393,7 @@ func (l *lowering) openMasked(path string, out uint64, missing calls.Label) {
 }
 
 // trustedTop is the slot of a descriptor of that directory, which is opened once.
-func (l *lowering) trustedTop(top string, magic uint64) uint64 {
+func trustedTop(l *lowering, top string, magic uint64) uint64 {
 	if slot, ok := l.tops[top]; ok {
 		return slot
 	}

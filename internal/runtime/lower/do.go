@@ -24,11 +24,11 @@ func (l *lowering) step(st *plan.Step) bool {
 		l.do(unix.SYS_SETNS, calls.Slot(l.tmp[0]), n(st.Flags))
 		l.close(l.tmp[0])
 	case plan.OpJoin:
-		l.join(st)
+		join(l, st)
 	case plan.OpKeyring:
 		l.do(unix.SYS_KEYCTL, n(unix.KEYCTL_JOIN_SESSION_KEYRING), n(0)).On = on(0, unix.ENOSYS)
 	case plan.OpLoopback:
-		l.loopback()
+		loopback(l)
 	case plan.OpHostname:
 		l.do(unix.SYS_SETHOSTNAME, l.str(st.Data), n(len(st.Data)))
 	case plan.OpDomainname:
@@ -42,41 +42,41 @@ func (l *lowering) step(st *plan.Step) bool {
 	case plan.OpPropagation:
 		l.mountCall("", st.Path, "", st.Prop, "")
 	case plan.OpOverlay:
-		l.overlay(st)
+		overlay(l, st)
 	case plan.OpRoot:
-		l.setRoot(st.Path, st.Path, unix.AT_RECURSIVE)
+		setRoot(l, st.Path, st.Path, unix.AT_RECURSIVE)
 	case plan.OpMount:
-		l.mount(st)
+		mount(l, st)
 	case plan.OpTmpfs:
-		l.tmpfs(st)
+		tmpfs(l, st)
 	case plan.OpBind:
-		return l.bind(st)
+		return bind(l, st)
 	case plan.OpSymlink:
 		dir, name := split(st.Path)
 		l.ensure(dir, true, l.tmp[0])
 		l.do(unix.SYS_SYMLINKAT, l.str(st.Source), calls.Slot(l.tmp[0]), l.str(name)).On = on(0, unix.EEXIST)
 		l.close(l.tmp[0])
 	case plan.OpDevice:
-		l.device(st)
+		device(l, st)
 	case plan.OpMask:
-		l.mask(st.Path)
+		mask(l, st.Path)
 	case plan.OpReadonly:
-		l.readonly(st.Path)
+		readonly(l, st.Path)
 	case plan.OpAttr:
-		l.attr(st)
+		attr(l, st)
 	case plan.OpConsole:
-		l.console(st)
+		console(l, st)
 	case plan.OpMakeCwd:
-		l.makeCwd(st.Path)
+		makeCwd(l, st.Path)
 	case plan.OpPivot:
 		if st.Flags != 0 {
 			return false
 		}
-		l.pivot()
+		pivot(l)
 	case plan.OpRootPropagation:
 		l.mountCall("", "/", "", st.Prop, "")
 	case plan.OpReady:
-		l.ready()
+		ready(l)
 	default:
 		return l.become(st)
 	}
@@ -95,7 +95,7 @@ func (l *lowering) write(path, data string, fine ...unix.Errno) {
 
 // join enters the container. Its pid namespace is for the child that becomes the program, at the
 // very end: until then no process of the container can see, signal or trace this one.
-func (l *lowering) join(st *plan.Step) {
+func join(l *lowering, st *plan.Step) {
 	kinds := st.Flags
 	if l.late {
 		kinds |= unix.CLONE_NEWPID
@@ -105,7 +105,7 @@ func (l *lowering) join(st *plan.Step) {
 	l.do(unix.SYS_OPENAT, cwd, l.str("/"), n(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).Out = l.root
 }
 
-func (l *lowering) loopback() {
+func loopback(l *lowering) {
 	l.do(unix.SYS_SOCKET, n(unix.AF_INET), n(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), n(0)).Out = l.tmp[0]
 	req := make([]byte, 40) // struct ifreq, netdevice(7): a name of 16 bytes, flags
 	copy(req, "lo")
@@ -126,15 +126,15 @@ func (l *lowering) isKind(kind uint64, otherwise calls.Label) {
 }
 
 // ready reports, waits for the word, and puts the program's descriptors in their places.
-func (l *lowering) ready() {
+func ready(l *lowering) {
 	last := &l.pl.Steps[len(l.pl.Steps)-1]
-	l.findHome(last)
-	l.checkProgram(last)
+	findHome(l, last)
+	checkProgram(l, last)
 	p := l.p
 	l.about("reporting")
 	word := p.Bytes([]byte{SaysCreated})
 	if l.opts.Console {
-		l.do(unix.SYS_SENDMSG, calls.Slot(l.sync), n(l.message(word)), n(unix.MSG_NOSIGNAL))
+		l.do(unix.SYS_SENDMSG, calls.Slot(l.sync), n(message(l, word)), n(unix.MSG_NOSIGNAL))
 		l.close(l.master)
 	} else {
 		l.do(unix.SYS_SENDTO, calls.Slot(l.sync), n(word), n(1), n(unix.MSG_NOSIGNAL))
@@ -178,7 +178,7 @@ func (l *lowering) ready() {
 }
 
 // message is a struct msghdr with one word and the terminal's master.
-func (l *lowering) message(word uint64) uint64 {
+func message(l *lowering, word uint64) uint64 {
 	p := l.p
 	control := l.master - 2*8
 	return p.Words(0, 0, p.Words(word, 1), 1, control, 3*8, 0)
