@@ -106,7 +106,7 @@ func (e *Executor) Run(ctx context.Context, p Process, out io.Writer) (code int,
 	pid, err := e.Runtime.Create(trace.Beside(ctx), runtime.Create{ID: id, Bundle: p.Dir, Rootfs: &p.Root, Stdio: runtime.Stdio{Log: runtime.Log{Driver: "none"}}})
 	if err != nil {
 		steps.Wait()
-		return 0, fmt.Errorf("failed to create task for container: %w", err)
+		return 0, execFault(err)
 	}
 	if err := steps.Wait(); err != nil {
 		return 0, err

@@ -471,7 +471,7 @@ func TestBuild(t *testing.T) {
 	d.want("POST", "/build?squash=1", "context", 501, "squash=1")
 	d.want("POST", "/build?buildargs=[", "context", 400, "error reading buildargs")
 	d.want("POST", "/build/prune", nil, 200, `"CachesDeleted":["k"]`)
-	d.want("POST", "/v1.40/build/prune?keep-storage=5", nil, 501, "reserved-space")
+	d.want("POST", "/v1.40/build/prune?keep-storage=5", nil, 200, "CachesDeleted")
 	d.want("POST", "/session", nil, 501, "DOCKER_BUILDKIT=0")
 }
 
