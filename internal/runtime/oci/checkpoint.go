@@ -131,7 +131,12 @@ func external(s *specs.Spec, restoring bool) (args []string) {
 		}
 	}
 	for _, p := range s.Linux.MaskedPaths {
-		if st, err := os.Stat(filepath.Join(s.Root.Path, p)); err != nil || !st.IsDir() {
+		at := filepath.Join(s.Root.Path, p)
+		if strings.HasPrefix(p, "/proc/") || strings.HasPrefix(p, "/sys/") {
+			at = p // the kernel's own, on both sides
+		}
+		// A directory has a tmpfs over it, which is the container's own.
+		if st, err := os.Stat(at); err == nil && !st.IsDir() {
 			add(p, "/dev/null")
 		}
 	}
