@@ -260,8 +260,8 @@ func (b *bench) hundred() error {
 	return tare.do(args...)
 }
 
-// logged is what a container writes to its log for logs, in lines of 100 bytes.
-const logged = 100 << 20
+// logged is how many bytes a container writes for logs, in lines of 100 bytes.
+const logged = 20 << 20
 
 // logs counts the CPU time that an engine needs to write a container's output to a json-file.
 func (b *bench) logs() error {
@@ -278,7 +278,7 @@ func (b *bench) logs() error {
 			if err != nil {
 				return err
 			}
-			for end := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 				if info, err := os.Stat(file); err == nil && info.Size() > logged*5/4 {
 					break
 				}
