@@ -9,6 +9,9 @@ install_packages docker.io runc busybox-static
 bridge=tdrop$((RANDOM % 10000))
 # dockerd starts a containerd of its own below its exec-root, and ends it with itself.
 cat >"$work/at-exit.sh" <<SCRIPT
+for p in \$(grep -la "$work/dockerd" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
+  tr '\0' ' ' 2>/dev/null </proc/\$p/cmdline | grep -q '^[^ ]*containerd-shim' && kill -9 \$p
+done
 ip link delete $bridge 2>/dev/null
 find /sys/fs/cgroup/$bridge /sys/fs/cgroup/*/$bridge -depth -type d -exec rmdir {} + 2>/dev/null
 SCRIPT

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,7 +137,16 @@ func (l *lab) removeGroups() {
 			return nil
 		})
 		for _, d := range slices.Backward(dirs) {
-			_ = os.Remove(d)
+			// What a broken runtime left is killed by the cgroup.
+			b, _ := os.ReadFile(filepath.Join(d, "cgroup.procs"))
+			for _, w := range strings.Fields(string(b)) {
+				if pid, err := strconv.Atoi(w); err == nil && pid > 1 {
+					_ = unix.Kill(pid, unix.SIGKILL)
+				}
+			}
+			for end := time.Now().Add(2 * time.Second); errors.Is(os.Remove(d), unix.EBUSY) && time.Now().Before(end); {
+				time.Sleep(5 * time.Millisecond)
+			}
 		}
 	}
 }
