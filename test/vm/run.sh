@@ -21,8 +21,8 @@ command -v qemu-system-x86_64 >/dev/null && command -v debootstrap >/dev/null &&
 }
 
 # disk: Debian with systemd, and the kernel's modules. Made anew when this script's list changes.
-packages=systemd,systemd-sysv,dbus,iproute2,nftables,iptables,procps,kmod,busybox-static,ca-certificates,util-linux,gcc,libc6-dev
-want="$packages 2"
+packages=systemd,systemd-sysv,dbus,iproute2,nftables,iptables,procps,kmod,busybox-static,ca-certificates,util-linux,gcc,libc6-dev,criu
+want="$packages 3"
 if [ "$(cat "$cache/disk.made" 2>/dev/null)" != "$want" ]; then
   echo "vm: making the disk"
   rm -rf "$cache/rootfs" "$cache/deb"
