@@ -14,9 +14,12 @@ import (
 	"tare/internal/runtime/wire"
 )
 
+// recovery is the supervisor, as what takes over from one that was killed.
+type recovery struct{ *supervisor }
+
 // adopt takes over what an engine kept of a killed supervisor. Nothing of it is read or reported before recover,
 // so that a process's clients are there before its output flows.
-func (s *supervisor) adopt(r *request) error {
+func (s recovery) adopt(r *request) error {
 	fds := r.fds
 	r.fds = nil
 	closeAll := func(used []bool) {
@@ -51,7 +54,7 @@ func (s *supervisor) adopt(r *request) error {
 }
 
 // adoptParts takes over a container with its init, or what is to be added to one that is there.
-func (s *supervisor) adoptParts(st *containerState, by *conn) {
+func (s recovery) adoptParts(st *containerState, by *conn) {
 	c := s.containers[st.ID]
 	if c == nil && st.Init != nil {
 		var err error
@@ -60,7 +63,7 @@ func (s *supervisor) adoptParts(st *containerState, by *conn) {
 		} else {
 			if noted := s.readNote(c.id); noted != nil && noted.Started != 0 && noted.Init.Pid == c.init.pid {
 				c.started = noted.Started
-				c.init.isRunning()
+				(heir{&c.init}).isRunning()
 			}
 			c.paused = c.group.Frozen()
 			st.Init = nil
@@ -83,7 +86,7 @@ func (s *supervisor) adoptParts(st *containerState, by *conn) {
 			p = c.execs[a.Exec]
 		}
 		if p != nil && p.phase != ended {
-			p.restoreAttachment(a, []*conn{by})
+			(heir{p}).restoreAttachment(a, []*conn{by})
 			a.FD = -1
 		}
 	}
@@ -102,7 +105,7 @@ func (s *supervisor) adoptParts(st *containerState, by *conn) {
 }
 
 // recover ends the take-over: what nobody kept is looked for, and all that was taken over begins to be watched.
-func (s *supervisor) recover() {
+func (s recovery) recover() {
 	if s.recovered {
 		return
 	}
@@ -116,17 +119,17 @@ func (s *supervisor) recover() {
 }
 
 // restore makes the container, with the execs and attachments of its description. It is not watched before begin.
-func (s *supervisor) restore(st *containerState) (*container, error) {
+func (s recovery) restore(st *containerState) (*container, error) {
 	group, err := cgroup.Open(st.Cgroup)
 	if err != nil {
 		return nil, err
 	}
 	c := &container{
-		s: s, id: st.ID, bundle: st.Bundle, cgroup: st.Cgroup, group: group, rootfs: st.Rootfs, foreign: st.Foreign,
+		s: s.supervisor, id: st.ID, bundle: st.Bundle, cgroup: st.Cgroup, group: group, rootfs: st.Rootfs, foreign: st.Foreign,
 		created: st.Created, started: st.Started, ownPids: st.OwnPids, paused: st.Paused, oomsTold: st.OOMs, limited: st.Limited,
 		exit: st.Exit, done: st.Done,
 	}
-	c.init.restore(c, st.Init)
+	(heir{&c.init}).restore(c, st.Init)
 	s.containers[c.id] = c
 	for i := range st.Execs {
 		c.restoreExec(&st.Execs[i])
@@ -136,19 +139,22 @@ func (s *supervisor) restore(st *containerState) (*container, error) {
 
 func (c *container) restoreExec(st *processState) {
 	p := &process{}
-	p.restore(c, st)
+	(heir{p}).restore(c, st)
 	if c.execs == nil {
 		c.execs = make(map[string]*process)
 	}
 	c.execs[p.exec] = p
 }
 
-func (p *process) restore(c *container, st *processState) {
+// heir is a process, as what a successor gets.
+type heir struct{ *process }
+
+func (p heir) restore(c *container, st *processState) {
 	p.c, p.exec, p.pid, p.pidfd, p.sync, p.phase = c, st.Exec, st.Pid, st.PidFD, st.Sync, st.Phase
 	p.terminal, p.once, p.pipes, p.failure, p.size = st.Terminal, st.Once, st.Pipes, st.Failure, st.Size
-	p.stdin = stdin{p: p, fd: st.Stdin, pending: st.Pending, ending: st.Ending}
-	p.out = source{p: p, fd: st.Stdout, stream: stdout, tty: st.TTY, hung: st.Hung}
-	p.err = source{p: p, fd: st.Stderr, stream: stderr}
+	p.stdin = stdin{p: p.process, fd: st.Stdin, pending: st.Pending, ending: st.Ending}
+	p.out = source{p: p.process, fd: st.Stdout, stream: stdout, tty: st.TTY, hung: st.Hung}
+	p.err = source{p: p.process, fd: st.Stderr, stream: stderr}
 	p.kept = true
 	if st.Log != nil && p.phase != ended {
 		log, err := c.s.log(c.id, st.Log.Config)
@@ -161,7 +167,7 @@ func (p *process) restore(c *container, st *processState) {
 		}
 	}
 	if p.sync >= 0 {
-		compiled := p.plan()
+		compiled := (heir{p.process}).plan()
 		if p.child = launch.Adopt(compiled, p.sync); c.s.inherits { // then it was not told: such a process is not handed over
 			p.child = launch.Resume(compiled, p.sync)
 		}
@@ -169,7 +175,7 @@ func (p *process) restore(c *container, st *processState) {
 }
 
 // plan compiles a container's plan anew; only the words of errors depend on it, so it may be empty.
-func (p *process) plan() *plan.Plan {
+func (p heir) plan() *plan.Plan {
 	if p.exec == "" {
 		if spec, err := runtime.LoadBundle(p.c.bundle); err == nil {
 			if compiled, err := plan.Compile(spec, p.c.rootfs, p.c.s.host); err == nil {
@@ -180,16 +186,16 @@ func (p *process) plan() *plan.Plan {
 	return &plan.Plan{}
 }
 
-func (p *process) restoreAttachment(st *attachmentState, conns []*conn) {
-	a := p.s().newAttachment(st, conns)
-	a.p = p
-	a.key = p.key() + "#" + utoa(a.number)
+func (p heir) restoreAttachment(st *attachmentState, conns []*conn) {
+	a := recovery{p.s()}.newAttachment(st, conns)
+	a.p = p.process
+	a.key = (heir{p.process}).key() + "#" + utoa(a.number)
 	p.attached = append(p.attached, a)
 }
 
-func (s *supervisor) newAttachment(st *attachmentState, conns []*conn) *attachment {
+func (s recovery) newAttachment(st *attachmentState, conns []*conn) *attachment {
 	a := &attachment{
-		s: s, number: st.Number, fd: st.FD, in: st.In, out: st.Out, err: st.Err, raw: st.Raw, gone: st.Gone, limbo: st.Limbo,
+		s: s.supervisor, number: st.Number, fd: st.FD, in: st.In, out: st.Out, err: st.Err, raw: st.Raw, gone: st.Gone, limbo: st.Limbo,
 		pending: st.Pending,
 	}
 	if st.Conn >= 0 && st.Conn < len(conns) {
@@ -200,7 +206,7 @@ func (s *supervisor) newAttachment(st *attachmentState, conns []*conn) *attachme
 }
 
 // isRunning settles a process of which a successor learns that it had been started.
-func (p *process) isRunning() {
+func (p heir) isRunning() {
 	if p.phase < running {
 		p.s().loop.close(&p.sync)
 		p.phase, p.child = running, nil
@@ -215,16 +221,16 @@ func (c *container) begin() {
 			m.try()
 		}
 	}
-	c.init.begin()
+	(heir{&c.init}).begin()
 	for _, p := range c.execs {
-		p.begin()
+		(heir{p}).begin()
 	}
 	if c.s.containers[c.id] == c {
 		c.watchOOM()
 	}
 }
 
-func (p *process) begin() {
+func (p heir) begin() {
 	if p.phase == ended || p.begun {
 		return
 	}
@@ -242,11 +248,11 @@ func (p *process) begin() {
 	p.out.resume()
 	p.err.resume()
 	if p.sync >= 0 {
-		l.watch(p.sync, (*syncWatch)(p), unix.EPOLLIN)
+		l.watch(p.sync, (*syncWatch)(p.process), unix.EPOLLIN)
 	}
 	if p.pidfd >= 0 {
-		l.watch(p.pidfd, (*exitWatch)(p), unix.EPOLLIN)
+		l.watch(p.pidfd, (*exitWatch)(p.process), unix.EPOLLIN)
 		return
 	}
-	l.after(time.Millisecond, func() { p.lost("nothing is known of its process") })
+	l.after(time.Millisecond, func() { (heir{p.process}).lost("nothing is known of its process") })
 }

@@ -24,7 +24,7 @@ type compression struct {
 func (c *compression) temp() string { return c.Path + ".gz.tmp" }
 
 // compressRotated begins to compress the oldest rotated file of a log that is not compressed, if no other is under way.
-func (s *supervisor) compressRotated(path string, files int) {
+func (s runner) compressRotated(path string, files int) {
 	for _, e := range s.errands {
 		if e.compression != nil && e.compression.Path == path {
 			return // its end asks again
@@ -44,7 +44,7 @@ func (s *supervisor) compressRotated(path string, files int) {
 	}
 }
 
-func (s *supervisor) compress(c *compression, in *os.File) error {
+func (s runner) compress(c *compression, in *os.File) error {
 	out, err := os.OpenFile(c.temp(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return err
@@ -78,11 +78,11 @@ func (c *compression) ended(s *supervisor, status unix.WaitStatus) {
 			return
 		}
 		os.Remove(name)
-		s.compressRotated(c.Path, c.Files)
+		runner{s}.compressRotated(c.Path, c.Files)
 		return
 	}
 	os.Remove(c.temp()) // it was rotated away meanwhile
-	s.compressRotated(c.Path, c.Files)
+	runner{s}.compressRotated(c.Path, c.Files)
 }
 
 // compressStdin is the child.

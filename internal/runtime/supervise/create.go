@@ -45,7 +45,7 @@ func (s *supervisor) create(r *request, req runtime.Create) error {
 	p := &c.init
 	p.c = c
 	if req.Runtime != nil {
-		return s.createForeign(r, req, spec, c)
+		return runner{s}.createForeign(r, req, spec, c)
 	}
 	if err = c.group.Create(spec.Linux.Resources); err == nil {
 		err = c.group.Delegate(spec)

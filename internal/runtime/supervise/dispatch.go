@@ -50,14 +50,14 @@ func (s *supervisor) carryOut(r *request) (body any, later bool, err error) {
 	case wire.Hello:
 		return wire.HelloBody{Life: s.life, Program: s.program, Format: estateFormat, Recovered: s.recovered}, false, nil
 	case wire.Adopt:
-		return nil, false, s.adopt(r)
+		return nil, false, recovery{s}.adopt(r)
 	case wire.Recover:
-		s.recover()
+		recovery{s}.recover()
 		return nil, false, nil
 	case wire.Upgrade:
 		req, err := decode[wire.UpgradeBody](r)
 		if err == nil {
-			err = s.beginUpgrade(r, req.Program)
+			err = handover{s}.beginUpgrade(r, req.Program)
 		}
 		return nil, true, err
 	case wire.Attach:

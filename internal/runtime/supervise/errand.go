@@ -4,6 +4,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// runner is the supervisor, as what runs errands.
+type runner struct{ *supervisor }
+
 // errand is a child that is no container's process: it does something for the supervisor and ends.
 type errand struct {
 	done        func(unix.WaitStatus) // nil for one that can be handed over
@@ -16,7 +19,7 @@ type errandState struct {
 }
 
 // reaped does what follows an errand; other children fell to us when their parents ended.
-func (s *supervisor) reaped(pid int, status unix.WaitStatus) {
+func (s runner) reaped(pid int, status unix.WaitStatus) {
 	e := s.errands[pid]
 	if e == nil {
 		if s.pending > 0 { // it may be what a foreign runtime's command is about to tell of
@@ -32,6 +35,6 @@ func (s *supervisor) reaped(pid int, status unix.WaitStatus) {
 	case e.done != nil:
 		e.done(status)
 	case e.compression != nil:
-		e.compression.ended(s, status)
+		e.compression.ended(s.supervisor, status)
 	}
 }

@@ -199,16 +199,16 @@ func (c *container) estate(all bool) containerState {
 		return st
 	}
 	st.Exit, st.Done = c.exit, c.done
-	init := c.init.estate()
+	init := (heir{&c.init}).estate()
 	st.Init = &init
 	for _, p := range c.execs {
-		st.Execs = append(st.Execs, p.estate())
+		st.Execs = append(st.Execs, (heir{p}).estate())
 	}
 	if m := c.removal; m != nil {
 		st.Removal = &removalState{Began: m.began.UnixNano()}
 		for _, r := range m.waiting {
 			if r != nil {
-				st.Removal.Waiting = append(st.Removal.Waiting, c.s.ticket(r))
+				st.Removal.Waiting = append(st.Removal.Waiting, handover{c.s}.ticket(r))
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func (c *container) estate(all bool) containerState {
 }
 
 // estate describes the process; without its attachments.
-func (p *process) estate() processState {
+func (p heir) estate() processState {
 	st := processState{
 		Exec: p.exec, Phase: p.phase, Pid: p.pid, PidFD: p.pidfd, Sync: p.sync,
 		Stdin: p.stdin.fd, Stdout: p.out.fd, Stderr: p.err.fd, Pipes: p.pipes, Terminal: p.terminal, TTY: p.out.tty, Hung: p.out.hung,

@@ -21,7 +21,9 @@ func (w *exitWatch) ready(uint32) { (*process)(w).reap() }
 // reap collects the process's exit status, if it has one.
 func (p *process) reap() {
 	if p.bearing() {
-		p.receive()
+		if p.receive(); p.bearing() && p.sync >= 0 {
+			return // its socket is about to tell what it bore
+		}
 	}
 	if p.phase == ended {
 		return
@@ -33,7 +35,7 @@ func (p *process) reap() {
 	}
 	switch {
 	case err != nil: // a predecessor's child
-		p.reapOrphan(0)
+		(heir{p}).reapOrphan(0)
 	case pid == 0 || status.Stopped() || status.Continued():
 	default:
 		p.endWith(status)
@@ -101,13 +103,13 @@ func (p *process) end(code int) {
 		p.s().publish(c.exit)
 	}
 	if p.kept {
-		p.s().forget(p.key())
+		p.s().forget((heir{p}).key())
 	}
 	if p.exec == "" {
 		c.unwatchOOM()
 	}
 	if p.exec == "" && p.kept {
-		_ = unix.Unlink(p.s().notePath(c.id))
+		_ = unix.Unlink(recovery{p.s()}.notePath(c.id))
 	}
 	p.s().restLater()
 }

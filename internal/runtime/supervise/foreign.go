@@ -42,7 +42,7 @@ type inRoot struct {
 }
 
 // createForeign has another runtime create the container; r is answered when it waits for start, or when nothing of it is left.
-func (s *supervisor) createForeign(r *request, req runtime.Create, spec *specs.Spec, c *container) error {
+func (s runner) createForeign(r *request, req runtime.Create, spec *specs.Spec, c *container) error {
 	f := &foreign{Foreign: *req.Runtime, State: filepath.Join(s.root, "runtimes", filepath.Base(req.Runtime.Path)), Dir: filepath.Join(s.root, "foreign", c.id)}
 	c.foreign = f
 	if err := os.MkdirAll(f.State, 0o700); err != nil {
@@ -79,7 +79,7 @@ func (s *supervisor) createForeign(r *request, req runtime.Create, spec *specs.S
 	}
 	p := &c.init
 	args := []string{"create", "--bundle", f.Dir, "--pid-file", f.file("pid")}
-	err = p.launchForeign(req.Stdio, spec.Process.User.UID, args, []string{c.id}, &order, func() {
+	err = (guest{p}).launchForeign(req.Stdio, spec.Process.User.UID, args, []string{c.id}, &order, func() {
 		p.phase = created
 		p.isCreated()
 	})
@@ -97,7 +97,7 @@ func (s *supervisor) createForeign(r *request, req runtime.Create, spec *specs.S
 }
 
 // claimed forgets the ends of children that nobody waits for any more.
-func (s *supervisor) claimed() {
+func (s runner) claimed() {
 	if s.pending == 0 {
 		s.unclaimed = nil
 	}
@@ -112,8 +112,11 @@ func (f *foreign) command(log string, args ...string) []string {
 	return append(all, args...)
 }
 
+// guest is a process, as what another runtime makes.
+type guest struct{ *process }
+
 // launchForeign runs a command of the runtime's that leaves a process behind, and takes that over.
-func (p *process) launchForeign(io runtime.Stdio, uid uint32, args, tail []string, order *inRoot, then func()) error {
+func (p guest) launchForeign(io runtime.Stdio, uid uint32, args, tail []string, order *inRoot, then func()) error {
 	s, f := p.s(), p.c.foreign
 	std, ends, err := p.openStdio(io, uid)
 	defer closeFiles(ends)
@@ -134,9 +137,9 @@ func (p *process) launchForeign(io runtime.Stdio, uid uint32, args, tail []strin
 	order.Args = f.command(log, append(args, tail...)...)
 	files := []*os.File{std.In, std.Out, std.Err}
 	s.pending++
-	err = s.runIn(order, files, func(status unix.WaitStatus) {
+	err = runner{s}.runIn(order, files, func(status unix.WaitStatus) {
 		s.pending--
-		defer s.claimed()
+		defer runner{s}.claimed()
 		defer os.Remove(log)
 		var master *os.File
 		if console >= 0 {
@@ -149,10 +152,10 @@ func (p *process) launchForeign(io runtime.Stdio, uid uint32, args, tail []strin
 			if master != nil {
 				master.Close()
 			}
-			p.foreignFailed(f.reason(log, status))
+			(guest{p.process}).foreignFailed(f.reason(log, status))
 			return
 		}
-		p.adoptPid(pid, master, then)
+		(guest{p.process}).adoptPid(pid, master, then)
 	})
 	if err != nil {
 		s.pending--
@@ -166,7 +169,7 @@ func (p *process) launchForeign(io runtime.Stdio, uid uint32, args, tail []strin
 }
 
 // adoptPid takes over the process that a runtime's command left.
-func (p *process) adoptPid(pid int, master *os.File, then func()) {
+func (p guest) adoptPid(pid int, master *os.File, then func()) {
 	s := p.s()
 	p.pid = pid
 	status, early := s.unclaimed[pid]
@@ -177,7 +180,7 @@ func (p *process) adoptPid(pid int, master *os.File, then func()) {
 			if master != nil {
 				master.Close()
 			}
-			p.foreignFailed(fault.Internal("cannot watch process %d: %w", pid, err))
+			(guest{p.process}).foreignFailed(fault.Internal("cannot watch process %d: %w", pid, err))
 			return
 		}
 		p.pidfd = fd
@@ -198,11 +201,11 @@ func (p *process) adoptPid(pid int, master *os.File, then func()) {
 		p.end(codeOf(status))
 		return
 	}
-	s.loop.watch(p.pidfd, (*exitWatch)(p), unix.EPOLLIN)
+	s.loop.watch(p.pidfd, (*exitWatch)(p.process), unix.EPOLLIN)
 }
 
 // foreignFailed ends a process that never came to be.
-func (p *process) foreignFailed(err error) {
+func (p guest) foreignFailed(err error) {
 	p.closeStdio() // what the command wrote there is no output of the container
 	p.failure = describe(err)
 	p.end(p.failure.Code)
@@ -219,10 +222,10 @@ func describe(err error) *wire.Error {
 }
 
 // goForeign starts what was created.
-func (p *process) goForeign() {
+func (p guest) goForeign() {
 	s, f := p.s(), p.c.foreign
 	log := f.file("start.json")
-	err := s.runIn(&inRoot{Args: f.command(log, "start", p.c.id)}, nil, func(status unix.WaitStatus) {
+	err := runner{s}.runIn(&inRoot{Args: f.command(log, "start", p.c.id)}, nil, func(status unix.WaitStatus) {
 		defer os.Remove(log)
 		switch {
 		case p.phase == ended:
@@ -243,7 +246,7 @@ func (p *process) goForeign() {
 }
 
 // execForeign has the runtime start a further process; p is made, its spec complete.
-func (p *process) execForeign(process *specs.Process, io runtime.Stdio) error {
+func (p guest) execForeign(process *specs.Process, io runtime.Stdio) error {
 	f := p.c.foreign
 	file := f.file("exec" + p.exec + ".json")
 	if io.Terminal && io.Width > 0 { // it runs before its terminal gets here
@@ -258,7 +261,7 @@ func (p *process) execForeign(process *specs.Process, io runtime.Stdio) error {
 	}
 	pid := f.file("pid" + p.exec)
 	args := []string{"exec", "--detach", "--process", file, "--pid-file", pid}
-	err = p.launchForeign(io, process.User.UID, args, []string{p.c.id}, &inRoot{}, func() {
+	err = (guest{p.process}).launchForeign(io, process.User.UID, args, []string{p.c.id}, &inRoot{}, func() {
 		os.Remove(file)
 		os.Remove(pid)
 		p.becomeRunning()
@@ -279,14 +282,14 @@ func (m *removal) deleteForeign() {
 		os.RemoveAll(f.Dir)
 		m.try()
 	}
-	if err := c.s.runIn(&inRoot{Args: f.command(log, "delete", "--force", c.id)}, nil, done); err != nil {
+	if err := (runner{c.s}).runIn(&inRoot{Args: f.command(log, "delete", "--force", c.id)}, nil, done); err != nil {
 		complain("container %s: %v", c.id, err)
 		done(0)
 	}
 }
 
 // runIn runs a command as an errand, after the root of the order was mounted.
-func (s *supervisor) runIn(order *inRoot, files []*os.File, done func(unix.WaitStatus)) error {
+func (s runner) runIn(order *inRoot, files []*os.File, done func(unix.WaitStatus)) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return fault.Internal("cannot open %s: %w", os.DevNull, err)

@@ -152,7 +152,7 @@ func testRuntime(t *testing.T, r *rig, with *runtime.Foreign) {
 	if e := r.wait(runtime.Ref{Container: b.ID, Exec: "one"}); e.Code != 5 {
 		t.Errorf("exec: %+v", e)
 	}
-	s = b.exec("tty", true, runtime.Stdio{OpenStdin: true, Terminal: true, Width: 77, Height: 22}, "sh", "-c", "stty size; cat")
+	s = b.exec("tty", true, runtime.Stdio{OpenStdin: true, Terminal: true, Width: 77, Height: 22}, "sh", "-c", "sleep 0.5; stty size; cat")
 	expect(t, s, "22 77")
 	echo(t, s, "typed")
 	if err := r.Signal(r.ctx(), runtime.Ref{Container: b.ID, Exec: "tty"}, 9); err != nil {

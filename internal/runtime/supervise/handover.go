@@ -19,6 +19,9 @@ import (
 // quietTime is how long an upgrade waits for what has begun to end, before it is refused.
 const quietTime = 10 * time.Second
 
+// handover is the supervisor, as what passes over to a successor, or comes from a predecessor.
+type handover struct{ *supervisor }
+
 // upgrade is one under way: nothing new is begun, and once nothing is in between, the process executes the other program.
 type upgrade struct {
 	program string
@@ -27,7 +30,7 @@ type upgrade struct {
 }
 
 // upgrade begins an upgrade; r is answered by the successor, or when it failed.
-func (s *supervisor) beginUpgrade(r *request, program string) error {
+func (s handover) beginUpgrade(r *request, program string) error {
 	if s.upgrading != nil {
 		return fault.Conflict("the supervisor is being upgraded already")
 	}
@@ -49,7 +52,7 @@ func (s *supervisor) beginUpgrade(r *request, program string) error {
 }
 
 // endUpgrade goes on as before.
-func (s *supervisor) endUpgrade(err error) {
+func (s handover) endUpgrade(err error) {
 	u := s.upgrading
 	if u == nil {
 		return
@@ -64,7 +67,7 @@ func (s *supervisor) endUpgrade(err error) {
 }
 
 // tryUpgrade executes the other program if nothing is in between, else it looks again soon.
-func (s *supervisor) tryUpgrade() {
+func (s handover) tryUpgrade() {
 	switch {
 	case s.upgrading == nil:
 	case s.busy():
@@ -75,7 +78,7 @@ func (s *supervisor) tryUpgrade() {
 }
 
 // busy tells whether something is under way that cannot be handed over.
-func (s *supervisor) busy() bool {
+func (s handover) busy() bool {
 	for _, c := range s.containers {
 		if c.turning || c.init.inBetween() || c.removal != nil && c.removal.then != nil {
 			return true
@@ -99,7 +102,7 @@ func (p *process) inBetween() bool {
 }
 
 // handOver executes the program; it returns only if that failed.
-func (s *supervisor) handOver(program string) error {
+func (s handover) handOver(program string) error {
 	e := s.estate()
 	memory, err := unix.MemfdCreate("estate", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -133,12 +136,12 @@ func (s *supervisor) handOver(program string) error {
 }
 
 // ticket describes an open request.
-func (s *supervisor) ticket(r *request) ticket {
+func (s handover) ticket(r *request) ticket {
 	return ticket{Conn: slices.Index(s.lineUp, r.conn), ID: r.msg.ID, Op: r.msg.Op}
 }
 
 // estate describes all.
-func (s *supervisor) estate() *estate {
+func (s handover) estate() *estate {
 	s.lineUp = nil
 	for c := range s.conns {
 		s.lineUp = append(s.lineUp, c)
@@ -177,7 +180,7 @@ func (s *supervisor) estate() *estate {
 }
 
 // inherit is the other side of handOver.
-func (s *supervisor) inherit(memory int) error {
+func (s handover) inherit(memory int) error {
 	file := os.NewFile(uintptr(memory), "estate")
 	defer file.Close()
 	var e estate
@@ -203,7 +206,7 @@ func (s *supervisor) inherit(memory int) error {
 	s.life, s.recovered, s.seq, s.listener, s.lock = e.Life, e.Recovered, e.Seq, e.Listener, e.Lock
 	s.lineUp = nil
 	for _, st := range e.Conns {
-		c := &conn{s: s, fd: st.FD, watching: st.Watching, keeping: st.Keeping, received: st.Received}
+		c := &conn{s: s.supervisor, fd: st.FD, watching: st.Watching, keeping: st.Keeping, received: st.Received}
 		c.dec.Feed(st.Rest)
 		for _, o := range st.Queue {
 			c.queue = append(c.queue, outgoing{data: o.Data, fds: o.FDs})
@@ -214,17 +217,17 @@ func (s *supervisor) inherit(memory int) error {
 	}
 	for i := range e.Containers {
 		st := &e.Containers[i]
-		c, err := s.restore(st)
+		c, err := recovery{s.supervisor}.restore(st)
 		if err != nil {
 			complain("container %s is lost: %v", st.ID, err)
 			continue
 		}
 		for i := range st.Init.Attached {
-			c.init.restoreAttachment(&st.Init.Attached[i], s.lineUp)
+			(heir{&c.init}).restoreAttachment(&st.Init.Attached[i], s.lineUp)
 		}
 		for i := range st.Execs {
 			for j := range st.Execs[i].Attached {
-				c.execs[st.Execs[i].Exec].restoreAttachment(&st.Execs[i].Attached[j], s.lineUp)
+				heir{c.execs[st.Execs[i].Exec]}.restoreAttachment(&st.Execs[i].Attached[j], s.lineUp)
 			}
 		}
 		if st.Removal != nil {
@@ -235,7 +238,7 @@ func (s *supervisor) inherit(memory int) error {
 		}
 	}
 	for i := range e.Lingering {
-		a := s.newAttachment(&e.Lingering[i], s.lineUp)
+		a := recovery{s.supervisor}.newAttachment(&e.Lingering[i], s.lineUp)
 		s.lingering[a] = struct{}{}
 	}
 	for _, d := range e.Errands {
@@ -248,7 +251,7 @@ func (s *supervisor) inherit(memory int) error {
 }
 
 // open is a request that a predecessor was asked.
-func (s *supervisor) open(t ticket) *request {
+func (s handover) open(t ticket) *request {
 	if t.Conn < 0 || t.Conn >= len(s.lineUp) {
 		return nil
 	}
@@ -256,8 +259,8 @@ func (s *supervisor) open(t ticket) *request {
 }
 
 // goOn watches all that was inherited.
-func (s *supervisor) goOn() {
-	s.loop.watch(s.listener, (*accept)(s), unix.EPOLLIN)
+func (s handover) goOn() {
+	s.loop.watch(s.listener, (*accept)(s.supervisor), unix.EPOLLIN)
 	for _, c := range s.containers {
 		if s.recovered {
 			c.begin()

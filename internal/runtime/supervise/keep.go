@@ -7,7 +7,7 @@ import (
 // What engines keep for a successor: see package wire. A process is kept from the moment that its creation is answered, for an
 // exec from its start on; an attachment while its process is. Keys: "container", "container/exec", "container/exec#number".
 
-func (p *process) key() string {
+func (p heir) key() string {
 	if p.exec == "" {
 		return p.c.id
 	}
@@ -15,19 +15,19 @@ func (p *process) key() string {
 }
 
 // keep gives the process to those who keep, for the first time or because what there is of it changed.
-func (p *process) keep() {
+func (p heir) keep() {
 	p.kept = true
 	for c := range p.s().conns {
 		if c.keeping {
-			c.keep(p.key(), p.will())
+			c.keep((heir{p.process}).key(), (heir{p.process}).will())
 		}
 	}
 }
 
 // will is what a successor needs of this process alone.
-func (p *process) will() *estate {
+func (p heir) will() *estate {
 	e := &estate{Format: estateFormat}
-	st, own := p.c.estate(false), p.estate()
+	st, own := p.c.estate(false), (heir{p.process}).estate()
 	own.Pending = nil // it is not kept up to date
 	if own.Log != nil {
 		own.Log.Part = [2][]byte{}
@@ -42,7 +42,7 @@ func (p *process) will() *estate {
 }
 
 func (a *attachment) keep() {
-	a.key = a.p.key() + "#" + utoa(a.number)
+	a.key = (heir{a.p}).key() + "#" + utoa(a.number)
 	for c := range a.p.s().conns {
 		if c.keeping {
 			c.keep(a.key, a.will())
@@ -76,7 +76,7 @@ func (c *conn) keepAll() {
 		if !p.kept || p.phase == ended {
 			return
 		}
-		c.keep(p.key(), p.will())
+		c.keep((heir{p}).key(), (heir{p}).will())
 		for _, a := range p.attached {
 			if a.key != "" {
 				c.keep(a.key, a.will())

@@ -337,7 +337,7 @@ func (s *supervisor) log(name string, l runtime.Log) (*logFile, error) {
 		}
 	}
 	if l.Compress && l.MaxFiles > 1 {
-		f.rotated = func() { s.loop.post(func() { s.compressRotated(l.Path, l.MaxFiles) }) }
+		f.rotated = func() { s.loop.post(func() { runner{s}.compressRotated(l.Path, l.MaxFiles) }) }
 	}
 	return f, nil
 }

@@ -18,18 +18,18 @@ import (
 // noteDir is the folder of notes in the exec root.
 const noteDir = "running"
 
-func (s *supervisor) notePath(id string) string { return filepath.Join(s.root, noteDir, id) }
+func (s recovery) notePath(id string) string { return filepath.Join(s.root, noteDir, id) }
 
 // note writes the container's file.
 func (c *container) note() {
-	e := c.init.will()
+	e := (heir{&c.init}).will()
 	init := e.Containers[0].Init
 	init.Began = beginning(c.init.pid)
 	e.descriptors(func(fd *int) { *fd = -1 })
-	err := os.WriteFile(c.s.notePath(c.id), e.marshal(), 0o600)
+	err := os.WriteFile(recovery{c.s}.notePath(c.id), e.marshal(), 0o600)
 	if os.IsNotExist(err) {
 		if err = os.MkdirAll(filepath.Join(c.s.root, noteDir), 0o700); err == nil {
-			err = os.WriteFile(c.s.notePath(c.id), e.marshal(), 0o600)
+			err = os.WriteFile(recovery{c.s}.notePath(c.id), e.marshal(), 0o600)
 		}
 	}
 	if err != nil {
@@ -38,7 +38,7 @@ func (c *container) note() {
 }
 
 // readNote returns a container's file; nil if there is none, or only a part of one.
-func (s *supervisor) readNote(id string) *containerState {
+func (s recovery) readNote(id string) *containerState {
 	data, err := os.ReadFile(s.notePath(id))
 	if err != nil {
 		return nil
@@ -51,7 +51,7 @@ func (s *supervisor) readNote(id string) *containerState {
 }
 
 // readNotes takes over the containers that run, have a note, and were not given back by an engine.
-func (s *supervisor) readNotes() {
+func (s recovery) readNotes() {
 	entries, _ := os.ReadDir(filepath.Join(s.root, noteDir))
 	for _, f := range entries {
 		id := f.Name()
@@ -75,7 +75,7 @@ func (s *supervisor) readNotes() {
 }
 
 // stillRuns opens the pidfd of a note's process, if that still runs.
-func (s *supervisor) stillRuns(st *containerState) bool {
+func (s recovery) stillRuns(st *containerState) bool {
 	init := st.Init
 	fd, err := unix.PidfdOpen(init.Pid, 0)
 	if err != nil {

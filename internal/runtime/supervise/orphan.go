@@ -17,7 +17,7 @@ import (
 const exitTries, exitPause = 50, 2 * time.Millisecond
 
 // reapOrphan looks for the exit status of a process that is not our child and has ended.
-func (p *process) reapOrphan(tries int) {
+func (p heir) reapOrphan(tries int) {
 	if p.phase == ended {
 		return
 	}
@@ -30,15 +30,15 @@ func (p *process) reapOrphan(tries int) {
 		return
 	}
 	if tries >= exitTries {
-		p.lost("its supervisor was killed before it ended, and this kernel does not keep exit codes")
+		(heir{p.process}).lost("its supervisor was killed before it ended, and this kernel does not keep exit codes")
 		return
 	}
 	l.watch(p.pidfd, nil, 0) // it stays readable
-	l.after(exitPause, func() { p.reapOrphan(tries + 1) })
+	l.after(exitPause, func() { (heir{p.process}).reapOrphan(tries + 1) })
 }
 
 // lost ends a process of whose end nothing is known but that it came.
-func (p *process) lost(reason string) {
+func (p heir) lost(reason string) {
 	if p.phase == ended {
 		return
 	}

@@ -192,7 +192,7 @@ func (p *process) isCreated() {
 		p.fail(err)
 		return
 	}
-	p.keep()
+	(heir{p}).keep()
 	p.answer(wire.Pid{Pid: p.pid}, nil)
 }
 
@@ -240,7 +240,7 @@ func (p *process) takeMaster(master *os.File) error {
 func (p *process) goOn() {
 	p.phase = going
 	if p.c.foreign != nil {
-		p.goForeign()
+		(guest{p}).goForeign()
 		return
 	}
 	if err := p.child.Go(); err != nil {
@@ -265,7 +265,7 @@ func (p *process) becomeRunning() {
 		p.c.note()
 		p.c.watchOOM()
 	} else {
-		p.keep()
+		(heir{p}).keep()
 		for _, a := range p.attached {
 			a.keep()
 		}

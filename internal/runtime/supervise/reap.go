@@ -15,7 +15,9 @@ func (s *supervisor) reapAll() {
 			return
 		}
 		if p := s.byPid(pid); p != nil {
-			p.reap()
+			if p.reap(); p.bearing() {
+				return // its descriptor stays readable
+			}
 			continue
 		}
 		if s.bearing() { // it may be an exec that we are about to be told of: then it is its record that must not be lost
@@ -27,7 +29,7 @@ func (s *supervisor) reapAll() {
 			return
 		}
 		if err == nil && got == pid {
-			s.reaped(pid, status)
+			runner{s}.reaped(pid, status)
 		}
 	}
 }

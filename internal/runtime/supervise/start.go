@@ -45,7 +45,7 @@ func (s *supervisor) startExec(r *request, req runtime.Exec, want *runtime.Attac
 	req.Process.Terminal = req.Stdio.Terminal
 	p := &process{c: c, exec: id}
 	if c.foreign != nil {
-		err = p.execForeign(&req.Process, req.Stdio)
+		err = (guest{p}).execForeign(&req.Process, req.Stdio)
 	} else {
 		err = p.launchExec(&req)
 	}

@@ -154,7 +154,7 @@ func (in *stdin) close() {
 	in.p.s().loop.close(&in.fd)
 	in.pending = nil
 	if in.p.kept {
-		in.p.keep() // without it: else the engine's duplicate would keep the process from seeing the end
+		(heir{in.p}).keep() // without it: else the engine's duplicate would keep the process from seeing the end
 	}
 	in.p.stdinChanged()
 }

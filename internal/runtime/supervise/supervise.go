@@ -200,7 +200,7 @@ func lockRoot(root string) (*os.File, error) {
 	return f, nil
 }
 
-func newSupervisor(root, instance string, lock, handover int) (*supervisor, error) {
+func newSupervisor(root, instance string, lock, memory int) (*supervisor, error) {
 	l, err := newLoop()
 	if err != nil {
 		return nil, err
@@ -225,11 +225,11 @@ func newSupervisor(root, instance string, lock, handover int) (*supervisor, erro
 		return nil, err
 	}
 	s.catchSignals()
-	if handover >= 0 {
-		if err := s.inherit(handover); err != nil {
+	if memory >= 0 {
+		if err := (handover{s}).inherit(memory); err != nil {
 			return nil, err
 		}
-		s.goOn()
+		handover{s}.goOn()
 		return s, nil
 	}
 	s.life = utoa(uint64(time.Now().UnixNano())) + "-" + strconv.Itoa(os.Getpid())
