@@ -80,11 +80,11 @@ func (s handover) tryUpgrade() {
 // busy tells whether something is under way that cannot be handed over.
 func (s handover) busy() bool {
 	for _, c := range s.containers {
-		if c.turning || c.init.inBetween() || c.removal != nil && c.removal.then != nil {
+		if c.turning || inBetween(&c.init) || c.removal != nil && c.removal.then != nil {
 			return true
 		}
 		for _, p := range c.execs {
-			if p.inBetween() {
+			if inBetween(p) {
 				return true
 			}
 		}
@@ -97,7 +97,7 @@ func (s handover) busy() bool {
 	return s.writer.working()
 }
 
-func (p *process) inBetween() bool {
+func inBetween(p *process) bool {
 	return p.phase == launching || p.phase == going || p.waiting != nil || p.failure != nil && p.phase != ended
 }
 
