@@ -58,9 +58,9 @@ func (r *rig) weight() int {
 
 // TestWeight holds what an idle container costs its supervisor, and tells how long create and start took.
 func TestWeight(t *testing.T) {
-	n := 200
+	n, most := 200, 10.0
 	if testing.Short() {
-		n = 50
+		n, most = 50, 20 // what all share weighs more
 	}
 	r := newRig(t)
 	first := r.create(runtime.Stdio{OpenStdin: true, Log: runtime.Log{Driver: "json-file"}}, "sleep", "600").start()
@@ -86,8 +86,8 @@ func TestWeight(t *testing.T) {
 	slices.Sort(create)
 	slices.Sort(start)
 	t.Logf("supervisor with 1 container %d KiB, %.1f KiB for each of %d idle more; median create %v, start %v", empty, per, n, create[n/2], start[n/2])
-	if per > 10 && !raceDetector() {
-		t.Errorf("%.1f KiB per idle container, at most 10 are allowed", per)
+	if per > most && !raceDetector() {
+		t.Errorf("%.1f KiB per idle container, at most %.0f are allowed", per, most)
 	}
 	for _, b := range boxes {
 		if err := r.Signal(r.ctx(), b.ref, 9); err != nil {
