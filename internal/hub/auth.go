@@ -23,8 +23,11 @@ type caller struct {
 	proven bool           // a password or token was right
 }
 
+// guard finds out who makes a call, and decides what that one may do.
+type guard struct{ *call }
+
 // identify finds out who calls, and lets nobody come too often.
-func (c *call) identify() error {
+func (c guard) identify() error {
 	err := c.credentials()
 	key := c.remote()
 	if c.who.id.Name != "" {
@@ -40,7 +43,7 @@ func (c *call) identify() error {
 	return nil
 }
 
-func (c *call) credentials() error {
+func (c guard) credentials() error {
 	if c.access == nil {
 		return nil
 	}
@@ -71,7 +74,7 @@ func (c *call) credentials() error {
 }
 
 // login checks a password; guessing is slowed down.
-func (c *call) login(name, password string) (access.Identity, error) {
+func (c guard) login(name, password string) (access.Identity, error) {
 	if wait := c.failures.Wait(c.remote()); wait > 0 {
 		return access.Identity{}, c.tooMany(wait, "too many failed logins")
 	}
@@ -87,7 +90,7 @@ func (c *call) login(name, password string) (access.Identity, error) {
 }
 
 // challenge says how to authenticate.
-func (c *call) challenge(problem string) *refusal {
+func (c guard) challenge(problem string) *refusal {
 	f := refuse(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
 	if c.access.Scheme() == "basic" {
 		c.w.Header().Set("WWW-Authenticate", `Basic realm="`+c.access.Tokens.Service()+`"`)
@@ -106,7 +109,7 @@ func (c *call) challenge(problem string) *refusal {
 }
 
 // scope is what a token for this request has to be good for.
-func (c *call) scope() string {
+func (c guard) scope() string {
 	actions := "pull"
 	switch c.r.Method {
 	case http.MethodDelete:
@@ -130,7 +133,7 @@ func (c *call) address() string {
 }
 
 // may tells whether the caller may do something in a repository: by right now, and by token where there is one.
-func (c *call) may(repository, action string) bool {
+func (c guard) may(repository, action string) bool {
 	if c.access == nil {
 		return true
 	}
@@ -141,7 +144,7 @@ func (c *call) may(repository, action string) bool {
 }
 
 // authorize refuses what the caller may not do: with a challenge, where another name or token may help.
-func (c *call) authorize(action string) error {
+func (c guard) authorize(action string) error {
 	if c.may(c.name, action) {
 		return nil
 	}
@@ -155,8 +158,11 @@ func (c *call) authorize(action string) error {
 	return c.challenge(problem)
 }
 
+// tokenCall is a call of the token server.
+type tokenCall struct{ *call }
+
 // token serves the token server: GET with a name and password or none, POST as OAuth2 has it.
-func (c *call) token() error {
+func (c tokenCall) token() error {
 	if c.access == nil {
 		return refuse(http.StatusNotFound, "UNSUPPORTED", "this registry asks for no tokens")
 	}
@@ -204,7 +210,7 @@ func (c *call) token() error {
 }
 
 // applicant is who asks for a token.
-func (c *call) applicant(form url.Values) (access.Identity, error) {
+func (c tokenCall) applicant(form url.Values) (access.Identity, error) {
 	if c.r.Method == http.MethodGet {
 		name, password, ok := c.r.BasicAuth()
 		if !ok {
@@ -213,14 +219,14 @@ func (c *call) applicant(form url.Values) (access.Identity, error) {
 			}
 			return access.Identity{}, nil
 		}
-		id, err := c.login(name, password)
+		id, err := guard{c.call}.login(name, password)
 		c.w.Header().Del("WWW-Authenticate")
 		return id, err
 	}
 	form = c.r.PostForm
 	switch kind := form.Get("grant_type"); kind {
 	case "password":
-		id, err := c.login(form.Get("username"), form.Get("password"))
+		id, err := guard{c.call}.login(form.Get("username"), form.Get("password"))
 		c.w.Header().Del("WWW-Authenticate")
 		return id, err
 	case "refresh_token":

@@ -10,19 +10,22 @@ import (
 	"tare/internal/hub/audit"
 )
 
+// blobCall is a call of a blob.
+type blobCall struct{ *call }
+
 func blobUnknown(arg string) *refusal {
 	return refuse(http.StatusNotFound, "BLOB_UNKNOWN", "blob %s is unknown to this repository", arg)
 }
 
-// getBlob serves GET and HEAD, with ranges, from the file.
-func (c *call) getBlob() error {
+// get serves GET and HEAD, with ranges, from the file.
+func (c blobCall) get() error {
 	d, err := parseDigest(c.arg)
 	if err != nil {
 		return err
 	}
 	if !exists(c.blobLink(c.name, d)) {
 		if k := c.cacheOf(c.name); k != nil {
-			return c.fetchBlob(k, d)
+			return pullThrough{c.call, k}.fetchBlob(d)
 		}
 		return blobUnknown(c.arg)
 	}
@@ -34,10 +37,10 @@ func (c *call) getBlob() error {
 		return blobUnknown(c.arg)
 	}
 	defer f.Close()
-	return c.serveBlob(f, d.String())
+	return c.send(f, d.String())
 }
 
-func (c *call) serveBlob(f *os.File, d string) error {
+func (c blobCall) send(f *os.File, d string) error {
 	h := c.w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Docker-Content-Digest", d)
@@ -50,8 +53,8 @@ func (c *call) serveBlob(f *os.File, d string) error {
 	return nil
 }
 
-// deleteBlob takes a blob out of a repository, and off the disk if no other has it.
-func (c *call) deleteBlob() error {
+// delete takes a blob out of a repository, and off the disk if no other has it.
+func (c blobCall) delete() error {
 	d, err := parseDigest(c.arg)
 	if err != nil {
 		return err

@@ -111,8 +111,14 @@ func (k *cache) theirs(name string) string {
 	return strings.TrimPrefix(name, k.Prefix+"/")
 }
 
+// pullThrough is a call for something of a cache.
+type pullThrough struct {
+	*call
+	k *cache
+}
+
 // refresh makes what c asks for be here, if upstream has it, and a tag be as new as configured.
-func (c *call) refresh(k *cache) error {
+func (c pullThrough) refresh() error {
 	local, err := c.resolve(c.name, c.arg)
 	here := err == nil
 	byDigest := strings.Contains(c.arg, ":")
@@ -124,26 +130,26 @@ func (c *call) refresh(k *cache) error {
 		return manifestUnknown(c.arg)
 	}
 	key := c.name + ":" + c.arg
-	k.mu.Lock()
-	fresh := here && (byDigest || time.Since(k.checked[key]) < k.Fresh.Std())
-	down, why := time.Now().Before(k.down), k.why
-	k.mu.Unlock()
+	c.k.mu.Lock()
+	fresh := here && (byDigest || time.Since(c.k.checked[key]) < c.k.Fresh.Std())
+	down, why := time.Now().Before(c.k.down), c.k.why
+	c.k.mu.Unlock()
 	if fresh {
-		c.meters.upstream.Add(1, k.Prefix, "fresh")
+		c.meters.upstream.Add(1, c.k.Prefix, "fresh")
 		return nil
 	}
 	if here && down {
-		return c.stale(k, why)
+		return c.stale(why)
 	}
-	result := k.flight.DoChan(key, func() (any, error) {
+	result := c.k.flight.DoChan(key, func() (any, error) {
 		// The work goes on for others when this client leaves.
 		timeout := firstTimeout
 		if here {
-			timeout = k.Timeout.Std()
+			timeout = c.k.Timeout.Std()
 		}
-		ctx, cancel := context.WithTimeout(k.ctx, timeout)
+		ctx, cancel := context.WithTimeout(c.k.ctx, timeout)
 		defer cancel()
-		return nil, k.update(ctx, c.name, c.arg, local)
+		return nil, c.k.update(ctx, c.name, c.arg, local)
 	})
 	select {
 	case <-c.r.Context().Done():
@@ -153,35 +159,35 @@ func (c *call) refresh(k *cache) error {
 	}
 	switch {
 	case err == nil:
-		c.meters.upstream.Add(1, k.Prefix, "fetched")
+		c.meters.upstream.Add(1, c.k.Prefix, "fetched")
 		return nil
 	case errdefs.IsNotFound(err):
 		return manifestUnknown(c.arg)
 	case here:
-		return c.stale(k, err.Error())
+		return c.stale(err.Error())
 	}
-	c.meters.upstream.Add(1, k.Prefix, "failed")
+	c.meters.upstream.Add(1, c.k.Prefix, "failed")
 	switch {
 	case errdefs.IsPermissionDenied(err): // registries say so of what they don't have
 		return manifestUnknown(c.arg)
 	case errdefs.IsResourceExhausted(err):
-		return c.tooMany(downFor, "%s: %v", k.Upstream, err)
+		return c.tooMany(downFor, "%s: %v", c.k.Upstream, err)
 	case errors.Is(err, context.DeadlineExceeded), errdefs.IsInvalidArgument(err):
-		return refuse(http.StatusBadGateway, "UNKNOWN", "%s: %v", k.Upstream, err)
+		return refuse(http.StatusBadGateway, "UNKNOWN", "%s: %v", c.k.Upstream, err)
 	}
 	return err
 }
 
 // stale serves what is here all the same.
-func (c *call) stale(k *cache, why string) error {
-	c.meters.upstream.Add(1, k.Prefix, "stale")
+func (c pullThrough) stale(why string) error {
+	c.meters.upstream.Add(1, c.k.Prefix, "stale")
 	clean := strings.Map(func(r rune) rune {
 		if r < ' ' || r == '"' || r == '\\' || r > '~' {
 			return ' '
 		}
 		return r
 	}, why)
-	c.w.Header().Set("Warning", `299 - "`+k.Upstream+" was not asked or did not answer, this is the cached tag: "+clean[:min(len(clean), 500)]+`"`)
+	c.w.Header().Set("Warning", `299 - "`+c.k.Upstream+" was not asked or did not answer, this is the cached tag: "+clean[:min(len(clean), 500)]+`"`)
 	return nil
 }
 
@@ -289,7 +295,7 @@ func (f *fillUp) end(err error) {
 }
 
 // fetchBlob serves a blob that is not here yet.
-func (c *call) fetchBlob(k *cache, d digest.Digest) error {
+func (c pullThrough) fetchBlob(d digest.Digest) error {
 	text, err := os.ReadFile(c.upstreamLink(c.name, d))
 	if err != nil {
 		return blobUnknown(c.arg) // no manifest that came through here has it
@@ -311,9 +317,9 @@ func (c *call) fetchBlob(k *cache, d digest.Digest) error {
 	if here, err := c.adopt(d); err != nil {
 		return err
 	} else if here {
-		return c.getBlob()
+		return blobCall{c.call}.get()
 	}
-	f, err := k.fill(c.name, ocispec.Descriptor{Digest: d, Size: size})
+	f, err := c.k.fill(c.name, ocispec.Descriptor{Digest: d, Size: size})
 	if err != nil {
 		return err
 	}
@@ -340,14 +346,14 @@ func (c *call) fetchBlob(k *cache, d digest.Digest) error {
 		if f.err != nil {
 			return f.err
 		}
-		return c.serveBlob(file, d.String())
+		return blobCall{c.call}.send(file, d.String())
 	default:
 	}
 	return c.follow(f, file)
 }
 
 // adopt links a blob that another repository has. Upstream has it in this one, too, or its manifest would not say so.
-func (c *call) adopt(d digest.Digest) (bool, error) {
+func (c pullThrough) adopt(d digest.Digest) (bool, error) {
 	c.links.RLock()
 	defer c.links.RUnlock()
 	if !exists(c.blobs.Path(d)) || !c.index.used(d) {
@@ -358,7 +364,7 @@ func (c *call) adopt(d digest.Digest) (bool, error) {
 
 // follow sends a file that grows. The last byte waits until the whole is verified; a failure cuts the connection, so that nobody takes
 // a part, or something wrong, for the whole.
-func (c *call) follow(f *fillUp, file *os.File) error {
+func (c pullThrough) follow(f *fillUp, file *os.File) error {
 	c.w.Header().Set("Content-Length", strconv.FormatInt(f.d.Size, 10))
 	for sent, over := int64(0), false; sent < f.d.Size; {
 		f.mu.Lock()

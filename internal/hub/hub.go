@@ -8,8 +8,10 @@
 //	upload      a blob that is arriving; it survives a restart
 //	referrer    a manifest whose subject is another manifest
 //	pin         somebody is about to push a manifest with this blob: it is no garbage yet
-//	call        one request and what is known of it
-//	cache       a part of the registry that another registry fills (upstream.go)
+//	call        one request and what is known of it; what it asks for is served by a blobCall, uploadCall, manifestCall, discovery or tokenCall
+//	guard       who makes a call, and whether that one may
+//	layout      where things lie on the disk; the shelf reads and writes them
+//	cache       a part of the registry that another registry fills (cache.go); a pullThrough is a call for something of it
 //
 // On disk, below the root (which is an OCI image layout for blobs):
 //

@@ -13,40 +13,43 @@ import (
 	"tare/internal/image/blob"
 )
 
+// layout is where the files of the registry lie, as the package comment has it.
+type layout struct{ root string }
+
 // shelf is the files of the registry: blobs, and the records that make repositories.
 type shelf struct {
-	root   string
+	layout
 	blobs  *blob.Store
 	index  *index
 	memory *memory
 }
 
 func newShelf(root string) *shelf {
-	return &shelf{root: root, index: newIndex(), memory: &memory{}}
+	return &shelf{layout: layout{root}, index: newIndex(), memory: &memory{}}
 }
 
-func (s *shelf) repository(name string) string {
-	return filepath.Join(s.root, "repositories", filepath.FromSlash(name))
+func (l layout) repository(name string) string {
+	return filepath.Join(l.root, "repositories", filepath.FromSlash(name))
 }
 
-func (s *shelf) blobLink(name string, d digest.Digest) string {
-	return filepath.Join(s.repository(name), "_blobs", d.Algorithm().String(), d.Encoded())
+func (l layout) blobLink(name string, d digest.Digest) string {
+	return filepath.Join(l.repository(name), "_blobs", d.Algorithm().String(), d.Encoded())
 }
 
-func (s *shelf) manifestLink(name string, d digest.Digest) string {
-	return filepath.Join(s.repository(name), "_manifests", d.Algorithm().String(), d.Encoded())
+func (l layout) manifestLink(name string, d digest.Digest) string {
+	return filepath.Join(l.repository(name), "_manifests", d.Algorithm().String(), d.Encoded())
 }
 
-func (s *shelf) upstreamLink(name string, d digest.Digest) string {
-	return filepath.Join(s.repository(name), "_upstream", d.Algorithm().String(), d.Encoded())
+func (l layout) upstreamLink(name string, d digest.Digest) string {
+	return filepath.Join(l.repository(name), "_upstream", d.Algorithm().String(), d.Encoded())
 }
 
-func (s *shelf) tagLink(name, tag string) string {
-	return filepath.Join(s.repository(name), "_tags", tag)
+func (l layout) tagLink(name, tag string) string {
+	return filepath.Join(l.repository(name), "_tags", tag)
 }
 
-func (s *shelf) referrersDir(name string, subject digest.Digest) string {
-	return filepath.Join(s.repository(name), "_referrers", flat(subject))
+func (l layout) referrersDir(name string, subject digest.Digest) string {
+	return filepath.Join(l.repository(name), "_referrers", flat(subject))
 }
 
 // flat is a digest as one file name.
@@ -63,8 +66,8 @@ func exists(path string) bool {
 }
 
 // known tells whether anything was ever pushed to a repository.
-func (s *shelf) known(name string) bool {
-	return exists(filepath.Join(s.repository(name), "_manifests")) || exists(filepath.Join(s.repository(name), "_blobs"))
+func (l layout) known(name string) bool {
+	return exists(filepath.Join(l.repository(name), "_manifests")) || exists(filepath.Join(l.repository(name), "_blobs"))
 }
 
 // load builds the index of what lies on the disk, and removes what a crash left.
@@ -188,8 +191,8 @@ func (s *shelf) dropUnlinked(d digest.Digest) (freed int64, err error) {
 }
 
 // eachRepository calls f for every repository, until it returns fs.SkipAll.
-func (s *shelf) eachRepository(f func(name string) error) error {
-	top := filepath.Join(s.root, "repositories")
+func (l layout) eachRepository(f func(name string) error) error {
+	top := filepath.Join(l.root, "repositories")
 	return filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -210,7 +213,7 @@ func (s *shelf) eachRepository(f func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		if name = filepath.ToSlash(name); s.known(name) {
+		if name = filepath.ToSlash(name); l.known(name) {
 			return f(name)
 		}
 		return nil

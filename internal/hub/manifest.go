@@ -24,6 +24,9 @@ import (
 	"tare/internal/hub/pattern"
 )
 
+// manifestCall is a call of a manifest, by tag or digest.
+type manifestCall struct{ *call }
+
 // Docker's media types; those of the image-spec come from its package.
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
@@ -122,10 +125,10 @@ func (s *shelf) stored(name string, d digest.Digest) (rec record, data []byte, e
 	return rec, data, err
 }
 
-// getManifest serves GET and HEAD.
-func (c *call) getManifest() error {
+// get serves GET and HEAD.
+func (c manifestCall) get() error {
 	if k := c.cacheOf(c.name); k != nil {
-		if err := c.refresh(k); err != nil {
+		if err := (pullThrough{c.call, k}).refresh(); err != nil {
 			return err
 		}
 	}
@@ -172,9 +175,9 @@ func (s *shelf) pulled(name string, d digest.Digest) {
 	os.Chtimes(path, now, now)
 }
 
-// putManifest stores a manifest whose parts are all here. It answers when everything is on the disk, the blobs included; the tag
+// put stores a manifest whose parts are all here. It answers when everything is on the disk, the blobs included; the tag
 // is set last.
-func (c *call) putManifest() error {
+func (c manifestCall) put() error {
 	if k := c.cacheOf(c.name); k != nil {
 		return k.readOnly(c.name)
 	}
@@ -395,8 +398,8 @@ func (s *shelf) storeManifest(name string, d digest.Digest, m *manifest, data []
 	return nil
 }
 
-// deleteManifest serves DELETE: a tag goes alone, a digest with all its tags.
-func (c *call) deleteManifest() error {
+// delete serves DELETE: a tag goes alone, a digest with all its tags.
+func (c manifestCall) delete() error {
 	mighty := c.access != nil && c.access.Allowed(c.who.id, c.name, access.Admin)
 	c.links.Lock()
 	defer c.links.Unlock()

@@ -126,9 +126,9 @@ func (m *meters) count(rec *recorder, r *http.Request) {
 }
 
 // free is how many bytes the registry's disk has left for it; 0 if that can't be told.
-func (s *shelf) free() int64 {
+func (l layout) free() int64 {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.root, &st); err != nil {
+	if err := unix.Statfs(l.root, &st); err != nil {
 		return 0
 	}
 	return int64(st.Bavail) * st.Bsize

@@ -39,7 +39,7 @@ func (s *shelf) addReferrer(name string, d ocispec.Descriptor, m *manifest) erro
 }
 
 // listReferrers serves the manifests whose subject is a digest, as an index; none is an empty one.
-func (c *call) listReferrers() error {
+func (c discovery) listReferrers() error {
 	subject, err := parseDigest(c.arg)
 	if err != nil {
 		return err

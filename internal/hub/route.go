@@ -21,7 +21,7 @@ var tagPattern = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 // maxName is the longest repository name.
 const maxName = 255
 
-// call is one request.
+// call is one request. What the endpoints do is methods of types around it, one for each group of them.
 type call struct {
 	*Hub
 	w    *recorder
@@ -29,6 +29,11 @@ type call struct {
 	name string // of the repository
 	arg  string // what stands behind the pattern
 	who  caller
+}
+
+// on makes a group's endpoint serve a call.
+func on[G ~struct{ *call }](serve func(G) error) func(*call) error {
+	return func(c *call) error { return serve(G{c}) }
 }
 
 // method is what one method of an address does, and the action one has to be allowed.
@@ -47,18 +52,18 @@ type route struct {
 // routes, longest infix first where one is the start of another.
 var routes = []route{
 	{"/blobs/uploads/", "upload", map[string]method{
-		"POST": {access.Push, (*call).startUpload}, "GET": {access.Push, (*call).uploadStatus}, "HEAD": {access.Push, (*call).uploadStatus},
-		"PATCH": {access.Push, (*call).patchUpload}, "PUT": {access.Push, (*call).finishUpload}, "DELETE": {access.Push, (*call).cancelUpload},
+		"POST": {access.Push, on(uploadCall.start)}, "GET": {access.Push, on(uploadCall.status)}, "HEAD": {access.Push, on(uploadCall.status)},
+		"PATCH": {access.Push, on(uploadCall.patch)}, "PUT": {access.Push, on(uploadCall.put)}, "DELETE": {access.Push, on(uploadCall.cancel)},
 	}},
 	{"/blobs/", "blob", map[string]method{
-		"GET": {access.Pull, (*call).getBlob}, "HEAD": {access.Pull, (*call).getBlob}, "DELETE": {access.Delete, (*call).deleteBlob},
+		"GET": {access.Pull, on(blobCall.get)}, "HEAD": {access.Pull, on(blobCall.get)}, "DELETE": {access.Delete, on(blobCall.delete)},
 	}},
 	{"/manifests/", "manifest", map[string]method{
-		"GET": {access.Pull, (*call).getManifest}, "HEAD": {access.Pull, (*call).getManifest},
-		"PUT": {access.Push, (*call).putManifest}, "DELETE": {access.Delete, (*call).deleteManifest},
+		"GET": {access.Pull, on(manifestCall.get)}, "HEAD": {access.Pull, on(manifestCall.get)},
+		"PUT": {access.Push, on(manifestCall.put)}, "DELETE": {access.Delete, on(manifestCall.delete)},
 	}},
-	{"/tags/list", "tags", map[string]method{"GET": {access.Pull, (*call).listTags}, "HEAD": {access.Pull, (*call).listTags}}},
-	{"/referrers/", "referrers", map[string]method{"GET": {access.Pull, (*call).listReferrers}, "HEAD": {access.Pull, (*call).listReferrers}}},
+	{"/tags/list", "tags", map[string]method{"GET": {access.Pull, on(discovery.listTags)}, "HEAD": {access.Pull, on(discovery.listTags)}}},
+	{"/referrers/", "referrers", map[string]method{"GET": {access.Pull, on(discovery.listReferrers)}, "HEAD": {access.Pull, on(discovery.listReferrers)}}},
 }
 
 // addresses are what may follow no repository.
@@ -68,8 +73,8 @@ var addresses = map[string]struct {
 	allow string
 }{
 	"/v2/":         {"base", (*call).base, "GET HEAD"},
-	"/v2/_catalog": {"catalog", (*call).catalog, "GET HEAD"},
-	tokenPath:      {"token", (*call).token, "GET POST"},
+	"/v2/_catalog": {"catalog", on(discovery.catalog), "GET HEAD"},
+	tokenPath:      {"token", on(tokenCall.token), "GET POST"},
 	"/healthz":     {"health", (*call).health, "GET HEAD"},
 }
 
@@ -91,7 +96,7 @@ func (c *call) route() error {
 			return c.unsupported()
 		}
 		if a.kind == "base" || a.kind == "catalog" {
-			if err := c.identify(); err != nil {
+			if err := (guard{c}).identify(); err != nil {
 				return err
 			}
 		}
@@ -122,10 +127,10 @@ func (c *call) route() error {
 		if !ok || route.kind == "upload" && (arg == "") != (c.r.Method == http.MethodPost) {
 			return c.unsupported()
 		}
-		if err := c.identify(); err != nil {
+		if err := (guard{c}).identify(); err != nil {
 			return err
 		}
-		if err := c.authorize(m.action); err != nil {
+		if err := (guard{c}).authorize(m.action); err != nil {
 			return err
 		}
 		return m.serve(c)
@@ -137,7 +142,7 @@ func (c *call) route() error {
 func (c *call) base() error {
 	c.w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if c.access != nil && !c.who.proven {
-		return c.challenge("")
+		return guard{c}.challenge("")
 	}
 	return writeJSON(c.w, http.StatusOK, struct{}{})
 }

@@ -16,6 +16,9 @@ import (
 	"tare/internal/hub/access"
 )
 
+// discovery is a call that asks what there is: tags, referrers (distribution-spec's "Content Discovery"), and repositories.
+type discovery struct{ *call }
+
 // lexical is distribution-spec's order of tags: alphanumeric without regard to case; tags that differ in nothing else by byte.
 func lexical(a, b string) int {
 	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
@@ -37,7 +40,7 @@ func (s *shelf) tagsOf(name string) ([]string, error) {
 }
 
 // listTags serves tags/list in lexical order, with n and last.
-func (c *call) listTags() error {
+func (c discovery) listTags() error {
 	if !c.known(c.name) {
 		return refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository %s is unknown to this registry", c.name)
 	}
@@ -55,9 +58,9 @@ func (c *call) listTags() error {
 const catalogPage = 1000
 
 // catalog lists the repositories that have manifests and that the caller may pull from.
-func (c *call) catalog() error {
+func (c discovery) catalog() error {
 	if c.access != nil && !c.who.proven {
-		return c.challenge("")
+		return guard{c.call}.challenge("")
 	}
 	names := []string{}
 	for _, name := range c.index.names() {
@@ -75,7 +78,7 @@ func (c *call) catalog() error {
 
 // page cuts a sorted list by the query's last and n, and sets Link if something follows. most is
 // how many are given at once, 0 for all.
-func (c *call) page(all []string, most int) ([]string, error) {
+func (c discovery) page(all []string, most int) ([]string, error) {
 	q := c.r.URL.Query()
 	if last := q.Get("last"); last != "" {
 		i, found := slices.BinarySearchFunc(all, last, lexical)

@@ -16,6 +16,9 @@ import (
 	"tare/internal/hub/audit"
 )
 
+// uploadCall is a call of an upload, or one that starts one.
+type uploadCall struct{ *call }
+
 func (u *upload) location() string { return "/v2/" + u.name + "/blobs/uploads/" + u.id }
 
 // state sets the headers that tell how far the upload is.
@@ -38,7 +41,7 @@ func (c *call) created(location string, d digest.Digest) {
 const gateWait = time.Minute
 
 // admit waits until the body may come.
-func (c *call) admit() (leave func(), err error) {
+func (c uploadCall) admit() (leave func(), err error) {
 	if err := c.room(); err != nil {
 		return nil, err
 	}
@@ -75,7 +78,7 @@ func (p *patientReader) Read(b []byte) (int, error) {
 func (p *patientReader) end() { p.limit(time.Time{}) }
 
 // receive appends the request's body to an upload.
-func (c *call) receive(u *upload) error {
+func (c uploadCall) receive(u *upload) error {
 	if c.r.ContentLength == 0 {
 		return nil
 	}
@@ -92,8 +95,8 @@ func (c *call) receive(u *upload) error {
 	return err
 }
 
-// startUpload serves POST: a mount, a whole blob in one request, or the start of a session.
-func (c *call) startUpload() error {
+// start serves POST: a mount, a whole blob in one request, or the start of a session.
+func (c uploadCall) start() error {
 	if k := c.cacheOf(c.name); k != nil {
 		return k.readOnly(c.name)
 	}
@@ -137,7 +140,7 @@ func (c *call) startUpload() error {
 
 // mount links a blob of another repository: the one named by from, or without from any that the caller
 // may pull from. It is false if there is none: then it goes on as an upload.
-func (c *call) mount(q url.Values) (bool, error) {
+func (c uploadCall) mount(q url.Values) (bool, error) {
 	d, err := parseDigest(q.Get("mount"))
 	if err != nil {
 		return false, err
@@ -149,7 +152,7 @@ func (c *call) mount(q url.Values) (bool, error) {
 	c.links.RLock()
 	defer c.links.RUnlock()
 	for _, from := range sources {
-		if len(from) > maxName || !namePattern.MatchString(from) || !c.may(from, access.Pull) || !c.hasBlob(from, d) {
+		if len(from) > maxName || !namePattern.MatchString(from) || !(guard{c.call}).may(from, access.Pull) || !c.hasBlob(from, d) {
 			continue
 		}
 		if err := c.linkBlob(c.name, d); err != nil {
@@ -163,8 +166,8 @@ func (c *call) mount(q url.Values) (bool, error) {
 	return false, nil
 }
 
-// uploadStatus serves GET.
-func (c *call) uploadStatus() error {
+// status serves GET.
+func (c uploadCall) status() error {
 	u, err := c.take(c.r.Context(), c.name, c.arg)
 	if err != nil {
 		return err
@@ -176,7 +179,7 @@ func (c *call) uploadStatus() error {
 }
 
 // inOrder checks Content-Range ("first-last") against what is there.
-func (c *call) inOrder(u *upload) error {
+func (c uploadCall) inOrder(u *upload) error {
 	v := c.r.Header.Get("Content-Range")
 	if v == "" {
 		return nil
@@ -204,8 +207,8 @@ func parseRange(v string) (first, last int64, ok bool) {
 	return first, last, ok && err1 == nil && err2 == nil && first >= 0 && last >= first-1
 }
 
-// patchUpload appends a chunk.
-func (c *call) patchUpload() error {
+// patch appends a chunk.
+func (c uploadCall) patch() error {
 	u, err := c.take(c.r.Context(), c.name, c.arg)
 	if err != nil {
 		return err
@@ -223,8 +226,8 @@ func (c *call) patchUpload() error {
 	return nil
 }
 
-// finishUpload serves PUT: the last chunk, which may be empty, and the digest.
-func (c *call) finishUpload() error {
+// put serves PUT: the last chunk, which may be empty, and the digest.
+func (c uploadCall) put() error {
 	want, err := parseDigest(c.r.URL.Query().Get("digest"))
 	if err != nil {
 		return err
@@ -244,7 +247,7 @@ func (c *call) finishUpload() error {
 }
 
 // finish makes an upload a blob and answers.
-func (c *call) finish(u *upload, want digest.Digest) error {
+func (c uploadCall) finish(u *upload, want digest.Digest) error {
 	size := u.size
 	c.pins.pin(c.name, want, c.client())
 	if err := c.commit(u, want); err != nil {
@@ -255,8 +258,8 @@ func (c *call) finish(u *upload, want digest.Digest) error {
 	return nil
 }
 
-// cancelUpload serves DELETE.
-func (c *call) cancelUpload() error {
+// cancel serves DELETE.
+func (c uploadCall) cancel() error {
 	u, err := c.take(c.r.Context(), c.name, c.arg)
 	if err != nil {
 		return err
