@@ -29,7 +29,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
@@ -157,21 +156,18 @@ type Config struct {
 
 // Service builds. Safe for concurrent use; one step asked for by two builds runs once.
 type Service struct {
-	cfg   Config
-	root  string // DATA_ROOT/build
-	exec  executor
-	cache *cache.Cache
-	solve *solve.Solver
-
-	contents *contents.Store // of files that peers sent
-	known    known
-
-	mu    sync.Mutex     // guards below
-	after sync.WaitGroup // what builds leave to be done when they have ended
-
-	collected time.Time                         // when the cache was last looked after
-	running   map[chan struct{}]context.Context // closed when a build has let go of all; its context
-	locks     map[string]chan struct{}          // of cache mounts that are used by one step at a time, by id
+	cfg      Config
+	root     string // DATA_ROOT/build
+	exec     executor
+	cache    *cache.Cache
+	solve    *solve.Solver
+	contexts *contexts
+	secrets  secrets
+	stories  stories
+	mounts   *mounts
+	running  *running
+	pruner   *pruner
+	after    sync.WaitGroup // what builds leave to be done when they have ended
 }
 
 // Open makes the service: it ends the steps and removes the files that a killed engine left, and takes the cache's holds on
@@ -184,32 +180,38 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 	if cfg.Host.OS == "" {
 		cfg.Host = hostPlatform()
 	}
-	s := &Service{cfg: cfg, root: filepath.Join(cfg.DataRoot, "build"), exec: exec, locks: map[string]chan struct{}{}, running: map[chan struct{}]context.Context{}}
+	root := filepath.Join(cfg.DataRoot, "build")
+	s := &Service{cfg: cfg, root: root, exec: exec, secrets: secrets{root}, stories: stories{filepath.Join(root, "explain")},
+		mounts:  &mounts{dir: filepath.Join(root, "mounts"), locks: map[string]chan struct{}{}},
+		running: &running{builds: map[chan struct{}]context.Context{}}}
 	if err := exec.Recover(ctx); err != nil {
 		return nil, fmt.Errorf("cannot end the build steps of the last run: %w", err)
 	}
 	if err := os.RemoveAll(s.tmp()); err != nil {
 		return nil, err
 	}
-	if err := s.sweepSecrets(); err != nil {
+	if err := s.secrets.sweep(); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{s.tmp(), s.mounts(), s.stories()} {
+	for _, d := range []string{s.tmp(), s.mounts.dir, s.stories.dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	s.cache, err = cache.Open(filepath.Join(s.root, "cache"), cfg.Images, func(d digest.Digest) bool {
+	s.cache, err = cache.Open(filepath.Join(root, "cache"), cfg.Images, func(d digest.Digest) bool {
 		_, err := cfg.Layers.Get(d)
 		return err == nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the build cache: %w", err)
 	}
-	if s.contents, err = contents.Open(filepath.Join(s.root, "contents"), maxContents); err != nil {
+	s.contexts = &contexts{tmp: s.tmp()}
+	if s.contexts.contents, err = contents.Open(filepath.Join(root, "contents"), maxContents); err != nil {
 		return nil, fmt.Errorf("cannot read the contents of build contexts: %w", err)
 	}
+	s.pruner = &pruner{root: root, limit: cfg.CacheLimit, images: cfg.Images, bus: cfg.Bus, cache: s.cache, contexts: s.contexts,
+		mounts: s.mounts, stories: s.stories, running: s.running}
 	s.solve = solve.New(s.cache)
 	return s, nil
 }
@@ -218,12 +220,11 @@ func open(ctx context.Context, cfg Config, exec executor) (*Service, error) {
 func (s *Service) Close() error {
 	s.after.Wait()
 	s.cache.Close()
-	s.contents.Close()
+	s.contexts.contents.Close()
 	return nil
 }
 
 // maxContents is how much is kept of the files that build contexts had, in bytes.
 const maxContents = 10 << 30
 
-func (s *Service) tmp() string    { return filepath.Join(s.root, "tmp") }
-func (s *Service) mounts() string { return filepath.Join(s.root, "mounts") }
+func (s *Service) tmp() string { return filepath.Join(s.root, "tmp") }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"tare/internal/build/cache"
@@ -16,6 +17,29 @@ import (
 	"tare/internal/build/solve"
 )
 
+// mounts are the cache folders of RUN steps, which outlive builds.
+type mounts struct {
+	dir string // DATA_ROOT/build/mounts
+
+	mu    sync.Mutex               // guards locks
+	locks map[string]chan struct{} // of folders that are used by one step at a time, by id
+}
+
+// path is where the folder of a cache record is.
+func (m *mounts) path(key string) string { return filepath.Join(m.dir, key) }
+
+// lock finds the lock of a cache folder.
+func (m *mounts) lock(id string) chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lock := m.locks[id]
+	if lock == nil {
+		lock = make(chan struct{}, 1)
+		m.locks[id] = lock
+	}
+	return lock
+}
+
 // cacheMount finds or makes a cache folder, which outlives builds. Sharing "locked" waits until no other step uses it, "private" takes
 // the first of several folders that nobody uses. end has to be called when the step is over.
 func (w *worker) cacheMount(ctx context.Context, m graph.Mount, work solve.Work) (dir string, end func(), err error) {
@@ -24,7 +48,7 @@ func (w *worker) cacheMount(ctx context.Context, m graph.Mount, work solve.Work)
 		if id = fmt.Sprintf("%s #%d", m.CacheID, n); n == 0 {
 			id = m.CacheID
 		}
-		lock := s.lock(id)
+		lock := s.mounts.lock(id)
 		select {
 		case lock <- struct{}{}:
 			unlock = func() { <-lock }
@@ -34,7 +58,7 @@ func (w *worker) cacheMount(ctx context.Context, m graph.Mount, work solve.Work)
 		break
 	}
 	if m.Sharing == "locked" {
-		lock := s.lock(id)
+		lock := s.mounts.lock(id)
 		select {
 		case lock <- struct{}{}:
 			unlock = func() { <-lock }
@@ -52,7 +76,7 @@ func (w *worker) cacheMount(ctx context.Context, m graph.Mount, work solve.Work)
 		s.cache.Unpin(user)
 		unlock()
 	}
-	dir = filepath.Join(s.mounts(), key)
+	dir = s.mounts.path(key)
 	if err == nil {
 		err = w.fillCache(ctx, m, work, dir)
 	}
@@ -61,18 +85,6 @@ func (w *worker) cacheMount(ctx context.Context, m graph.Mount, work solve.Work)
 		return "", nil, err
 	}
 	return dir, end, nil
-}
-
-// lock finds the lock of a cache folder.
-func (s *Service) lock(id string) chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lock := s.locks[id]
-	if lock == nil {
-		lock = make(chan struct{}, 1)
-		s.locks[id] = lock
-	}
-	return lock
 }
 
 // fillCache makes a cache folder with what from= says it begins with, under a name that is set last.

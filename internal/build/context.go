@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tare/internal/base/fault"
+	"tare/internal/build/contents"
 	"tare/internal/build/graph"
 	"tare/internal/build/source"
 	"tare/internal/image/compress"
@@ -21,23 +22,30 @@ import (
 // maxDockerfile is the largest Dockerfile or .dockerignore that is read, in bytes.
 const maxDockerfile = 4 << 20
 
-// readContext reads the request's context, and the Dockerfile in it; .dockerignore is applied after that, so a
+// contexts reads and keeps the files of build contexts.
+type contexts struct {
+	tmp      string          // for what one build reads
+	contents *contents.Store // of files that peers sent
+	known    known
+}
+
+// read reads the request's context, and the Dockerfile in it; .dockerignore is applied after that, so a
 // Dockerfile may be excluded.
-func (s *Service) readContext(ctx context.Context, req *Request) (a *source.Archive, name string, dockerfile []byte, err error) {
+func (c *contexts) read(ctx context.Context, req *Request) (a *source.Archive, name string, dockerfile []byte, err error) {
 	defer func() {
 		if err != nil && a != nil {
 			a.Close()
 		}
 	}()
 	if req.Peer != nil {
-		a, err = s.listed(ctx, req.Peer, "", req.Digest)
+		a, err = c.listed(ctx, req.Peer, "", req.Digest)
 		return a, cmp.Or(req.Dockerfile, "Dockerfile"), req.Text, err
 	}
 	switch {
 	case req.Remote != "":
-		a, err = s.readRemote(ctx, req)
+		a, err = c.remote(ctx, req)
 	case req.Context != nil:
-		a, err = source.Read(ctx, req.Context, s.tmp(), source.Root)
+		a, err = source.Read(ctx, req.Context, c.tmp, source.Root)
 	default:
 		err = fault.Invalid("a build needs a context")
 	}
@@ -72,15 +80,15 @@ func (s *Service) readContext(ctx context.Context, req *Request) (a *source.Arch
 	return a, name, dockerfile, a.Prune(patterns)
 }
 
-// readRemote fetches a context: a tar, or anything else as the Dockerfile.
-func (s *Service) readRemote(ctx context.Context, req *Request) (*source.Archive, error) {
+// remote fetches a context: a tar, or anything else as the Dockerfile.
+func (c *contexts) remote(ctx context.Context, req *Request) (*source.Archive, error) {
 	url := req.Remote
 	if graph.IsGit(url) {
 		r, err := source.ParseRepository(url)
 		if err != nil {
 			return nil, err
 		}
-		return source.Clone(ctx, r, s.tmp(), "", false)
+		return source.Clone(ctx, r, c.tmp, "", false)
 	}
 	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
 		return nil, fault.Invalid("remote context %s is not supported: only git repositories, and http and https URLs of a Dockerfile or a tar are", url)
@@ -93,10 +101,10 @@ func (s *Service) readRemote(ctx context.Context, req *Request) (*source.Archive
 	r := bufio.NewReaderSize(body, 64<<10)
 	head, _ := r.Peek(512)
 	if compress.Detect(head) != compress.None || len(head) > 262 && string(head[257:262]) == "ustar" {
-		return source.Read(ctx, r, s.tmp(), source.Root)
+		return source.Read(ctx, r, c.tmp, source.Root)
 	}
 	req.Dockerfile = "Dockerfile"
-	return source.File(s.tmp(), "Dockerfile", io.LimitReader(r, maxDockerfile), 0o644, time.Now())
+	return source.File(c.tmp, "Dockerfile", io.LimitReader(r, maxDockerfile), 0o644, time.Now())
 }
 
 // fetch starts a download.

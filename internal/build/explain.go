@@ -45,11 +45,14 @@ const (
 	maxToldFiles = 200_000
 )
 
-func (s *Service) stories() string { return filepath.Join(s.root, "explain") }
+// stories keeps the story of each Dockerfile.
+type stories struct {
+	dir string // DATA_ROOT/build/explain
+}
 
 // explainer compares a build with the last one of the same Dockerfile.
 type explainer struct {
-	s    *Service
+	kept stories
 	w    *worker
 	g    *graph.Graph
 	run  *solve.Run
@@ -59,10 +62,10 @@ type explainer struct {
 	at   map[int]int // steps → index in now
 }
 
-// explainer begins; origin names the Dockerfile whose builds are compared.
-func (s *Service) explainer(w *worker, g *graph.Graph, run *solve.Run, origin string) *explainer {
+// compare begins; origin names the Dockerfile whose builds are compared.
+func (s stories) compare(w *worker, g *graph.Graph, run *solve.Run, origin string) *explainer {
 	sum := sha256.Sum256([]byte(origin))
-	e := &explainer{s: s, w: w, g: g, run: run, path: filepath.Join(s.stories(), hex.EncodeToString(sum[:16])+".json"), at: map[int]int{}}
+	e := &explainer{kept: s, w: w, g: g, run: run, path: filepath.Join(s.dir, hex.EncodeToString(sum[:16])+".json"), at: map[int]int{}}
 	_ = files.ReadJSON(e.path, &e.last) // none: nothing to compare with
 	return e
 }
@@ -231,7 +234,7 @@ func (e *explainer) files(ctx context.Context, t *solve.Task) (string, error) {
 	}
 	sum := sha256.Sum256([]byte(t.Reads))
 	name := hex.EncodeToString(sum[:16]) + ".files"
-	file := filepath.Join(e.s.stories(), name)
+	file := filepath.Join(e.kept.dir, name)
 	if _, err := os.Lstat(file); err == nil {
 		return name, nil
 	}
@@ -303,7 +306,7 @@ func sorted(m map[string]string) []string {
 }
 
 func (e *explainer) read(name string) map[string]string {
-	f, err := os.Open(filepath.Join(e.s.stories(), path.Base(name)))
+	f, err := os.Open(filepath.Join(e.kept.dir, path.Base(name)))
 	if err != nil {
 		return nil
 	}
@@ -327,19 +330,19 @@ func (e *explainer) save() {
 		return
 	}
 	if files.WriteJSON(e.path, e.now, files.Fast) == nil {
-		e.s.forget()
+		e.kept.forget()
 	}
 }
 
 // forget removes the oldest stories when there are very many.
-func (s *Service) forget() {
-	entries, err := os.ReadDir(s.stories())
+func (s stories) forget() {
+	entries, err := os.ReadDir(s.dir)
 	if err != nil || len(entries) <= maxStories {
 		return
 	}
 	slices.SortFunc(entries, func(a, b os.DirEntry) int { return modified(a).Compare(modified(b)) })
 	for _, e := range entries[:len(entries)-maxStories/2] {
-		os.Remove(filepath.Join(s.stories(), e.Name()))
+		os.Remove(filepath.Join(s.dir, e.Name()))
 	}
 }
 
@@ -350,9 +353,9 @@ func modified(e os.DirEntry) time.Time {
 	return time.Time{}
 }
 
-func (s *Service) forgetAll() error {
-	if err := os.RemoveAll(s.stories()); err != nil {
+func (s stories) forgetAll() error {
+	if err := os.RemoveAll(s.dir); err != nil {
 		return err
 	}
-	return os.MkdirAll(s.stories(), 0o700)
+	return os.MkdirAll(s.dir, 0o700)
 }

@@ -53,7 +53,7 @@ func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, re
 	}
 	created := time.Unix(target.Epoch, 0).UTC()
 	config.Created = &created
-	s.history(&config, g, run, created)
+	history(&config, g, run, created)
 	var err error
 	layers := make([]layer.Layer, len(config.RootFS.DiffIDs))
 	for i, d := range config.RootFS.DiffIDs {
@@ -72,7 +72,7 @@ func (s *Service) export(ctx context.Context, g *graph.Graph, run *solve.Run, re
 }
 
 // history appends the lines of the target and of the stages that it is FROM.
-func (s *Service) history(config *image.Config, g *graph.Graph, run *solve.Run, created time.Time) {
+func history(config *image.Config, g *graph.Graph, run *solve.Run, created time.Time) {
 	var chain []graph.Stage
 	for i := g.Target; i != graph.None; i = g.Stages[i].Parent {
 		chain = append([]graph.Stage{g.Stages[i]}, chain...)
@@ -146,7 +146,7 @@ func fresh(g *graph.Graph, stages []string) map[int]bool {
 }
 
 // checked tells what the linter found, as `docker build --check` prints it.
-func (s *Service) checked(g *graph.Graph, name string, text []byte, o *serial) error {
+func checked(g *graph.Graph, name string, text []byte, o *serial) error {
 	if len(g.Warnings) == 0 {
 		o.Stream("Check complete, no warnings found.\n")
 		return nil

@@ -82,8 +82,8 @@ func (k *known) put(digest string, files *source.Archive) {
 }
 
 // listed finds a context of the peer's by its digest, or asks for its listing.
-func (s *Service) listed(ctx context.Context, peer Peer, name, digest string) (*source.Archive, error) {
-	if a := s.known.get(digest); a != nil {
+func (c *contexts) listed(ctx context.Context, peer Peer, name, digest string) (*source.Archive, error) {
+	if a := c.known.get(digest); a != nil {
 		return a, nil
 	}
 	data, err := peer.Listing(ctx, name)
@@ -93,11 +93,11 @@ func (s *Service) listed(ctx context.Context, peer Peer, name, digest string) (*
 	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != digest {
 		return nil, fault.Invalid("the build context's listing is not the announced one")
 	}
-	a, err := source.Known(data, s.contents)
+	a, err := source.Known(data, c.contents)
 	if err != nil {
 		return nil, err
 	}
-	s.known.put(digest, a)
+	c.known.put(digest, a)
 	return a, nil
 }
 
@@ -115,10 +115,10 @@ func (w *worker) fetchFiles(ctx context.Context, name string, sel *copier.Select
 	if err != nil {
 		return err
 	}
-	if sums = w.s.contents.Missing(sums); len(sums) == 0 {
+	if sums = w.s.contexts.contents.Missing(sums); len(sums) == 0 {
 		return nil
 	}
-	to, err := w.s.contents.Begin()
+	to, err := w.s.contexts.contents.Begin()
 	if err != nil {
 		return err
 	}

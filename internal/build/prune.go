@@ -3,10 +3,10 @@ package build
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/build"
@@ -21,40 +21,64 @@ import (
 )
 
 // Cache lists the cache's records, oldest first.
-func (s *Service) Cache() ([]build.CacheRecord, error) {
-	v, err := s.view()
+func (s *Service) Cache() ([]build.CacheRecord, error) { return s.pruner.list() }
+
+// Prune removes the records that match and no build uses; without all, those stay that images share and that
+// are internal. It returns their ids and the bytes won.
+func (s *Service) Prune(ctx context.Context, all bool, f filter.Args, keep Keep) ([]string, int64, error) {
+	return s.pruner.prune(ctx, all, f, keep)
+}
+
+// pruner knows what builds keep on disk, and takes from it: records with their layers, cache folders, files of contexts, stories.
+type pruner struct {
+	root     string // DATA_ROOT/build
+	limit    int64  // in bytes, as in Config
+	images   Images
+	bus      *event.Bus
+	cache    *cache.Cache
+	contexts *contexts
+	mounts   *mounts
+	stories  stories
+	running  *running
+
+	mu        sync.Mutex // guards collected
+	collected time.Time  // when the cache was last looked after
+}
+
+func (p *pruner) list() ([]build.CacheRecord, error) {
+	v, err := p.view()
 	if err != nil {
 		return nil, err
 	}
-	list := s.cache.List()
+	list := p.cache.List()
 	out := make([]build.CacheRecord, 0, len(list))
 	for _, r := range list {
 		out = append(out, v.describe(r))
 	}
-	if r, ok := s.contextRecord(); ok {
+	if r, ok := p.contexts.record(); ok {
 		out = append(out, r)
 	}
 	return out, nil
 }
 
-// contextRecord describes what is kept of build contexts, as one record.
-func (s *Service) contextRecord() (build.CacheRecord, bool) {
-	size, used := s.contents.Usage()
+// record describes what is kept of build contexts, as one record.
+func (c *contexts) record() (build.CacheRecord, bool) {
+	size, used := c.contents.Usage()
 	return build.CacheRecord{ID: "contexts", Type: "source.local", Description: "files of build contexts", Size: size,
 		CreatedAt: used, LastUsedAt: &used}, size > 0
 }
 
 // view is what records are described by.
 type view struct {
-	mounts string
+	mounts *mounts
 	images map[digest.Digest]bool  // layers that images have; removing their records frees nothing
 	disk   map[digest.Digest]int64 // what layers take, in bytes; a layer that was counted is not counted again
 }
 
-func (s *Service) view() (view, error) {
-	disk, err := s.cfg.Images.Disk()
-	v := view{mounts: s.mounts(), images: map[digest.Digest]bool{}, disk: disk.Layers}
-	for _, img := range s.cfg.Images.List() {
+func (p *pruner) view() (view, error) {
+	disk, err := p.images.Disk()
+	v := view{mounts: p.mounts, images: map[digest.Digest]bool{}, disk: disk.Layers}
+	for _, img := range p.images.List() {
 		for _, l := range img.Layers {
 			v.images[l.DiffID] = true
 		}
@@ -73,7 +97,7 @@ func (v view) describe(r cache.Status) build.CacheRecord {
 	switch r.Kind {
 	case "mount":
 		out.Type = "exec.cachemount"
-		out.Size, _ = files.Usage(filepath.Join(v.mounts, r.Key)) // none before its first use
+		out.Size, _ = files.Usage(v.mounts.path(r.Key)) // none before its first use
 	case "image":
 		out.Type = "internal"
 	}
@@ -106,9 +130,7 @@ func (k Keep) bytes(used int64, dir string) (int64, error) {
 	return max(keep, k.Reserved), nil
 }
 
-// Prune removes the records that match and no build uses; without all, those stay that images share and that
-// are internal. It returns their ids and the bytes won.
-func (s *Service) Prune(ctx context.Context, all bool, f filter.Args, keep Keep) ([]string, int64, error) {
+func (p *pruner) prune(ctx context.Context, all bool, f filter.Args, keep Keep) ([]string, int64, error) {
 	if err := f.Only("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"); err != nil {
 		return nil, 0, err
 	}
@@ -116,30 +138,30 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args, keep Keep)
 	if err != nil {
 		return nil, 0, err
 	}
-	s.settle(ctx)
-	v, err := s.view()
+	p.running.settle(ctx)
+	v, err := p.view()
 	if err != nil {
 		return nil, 0, err
 	}
 	var ids []string
 	var won int64
 	var layers []digest.Digest
-	records := s.cache.List()
+	records := p.cache.List()
 	slices.SortStableFunc(records, func(a, b cache.Status) int { return a.Used.Compare(b.Used) })
 	described := make([]build.CacheRecord, len(records))
-	used, _ := s.contents.Usage()
+	used, _ := p.contexts.contents.Usage()
 	for i, r := range slices.Backward(records) { // a layer counts with the record that was used last
 		described[i] = v.describe(r)
 		if !described[i].Shared {
 			used += described[i].Size
 		}
 	}
-	stay, err := keep.bytes(used, s.root)
+	stay, err := keep.bytes(used, p.root)
 	if err != nil {
 		return nil, 0, err
 	}
-	if r, ok := s.contextRecord(); ok && match(r) && used > stay { // it only saves transfers: it goes first
-		if n := s.contents.Shrink(max(0, r.Size-(used-stay))); n > 0 {
+	if r, ok := p.contexts.record(); ok && match(r) && used > stay { // it only saves transfers: it goes first
+		if n := p.contexts.contents.Shrink(max(0, r.Size-(used-stay))); n > 0 {
 			ids, won = append(ids, r.ID), won+n
 		}
 	}
@@ -151,11 +173,11 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args, keep Keep)
 			break
 		}
 		d := described[i]
-		if d.InUse || !all && (d.Shared || d.Type == "internal") || !match(d) || !s.cache.Remove(r.Key) {
+		if d.InUse || !all && (d.Shared || d.Type == "internal") || !match(d) || !p.cache.Remove(r.Key) {
 			continue
 		}
 		if r.Kind == "mount" {
-			if err := os.RemoveAll(filepath.Join(s.mounts(), r.Key)); err != nil {
+			if err := os.RemoveAll(p.mounts.path(r.Key)); err != nil {
 				return ids, won, err
 			}
 		}
@@ -168,16 +190,16 @@ func (s *Service) Prune(ctx context.Context, all bool, f filter.Args, keep Keep)
 		}
 	}
 	if all && len(f) == 0 && keep == (Keep{}) {
-		if err := s.forgetAll(); err != nil {
+		if err := p.stories.forgetAll(); err != nil {
 			return ids, won, err
 		}
 	}
 	// Now, not after the sweep's grace: the space is what the caller wants.
-	if err := s.cfg.Images.Discard(layers...); err != nil {
+	if err := p.images.Discard(layers...); err != nil {
 		return ids, won, err
 	}
-	if s.cfg.Bus != nil {
-		s.cfg.Bus.Publish(event.Event{Type: "builder", Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(won, 10)}})
+	if p.bus != nil {
+		p.bus.Publish(event.Event{Type: "builder", Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(won, 10)}})
 	}
 	return ids, won, nil
 }
@@ -252,25 +274,25 @@ const (
 )
 
 // collect removes what is too much or too old, at most once in a while.
-func (s *Service) collect(ctx context.Context) {
-	s.mu.Lock()
-	due := time.Since(s.collected) > collectPeriod
+func (p *pruner) collect(ctx context.Context) {
+	p.mu.Lock()
+	due := time.Since(p.collected) > collectPeriod
 	if due {
-		s.collected = time.Now()
+		p.collected = time.Now()
 	}
-	s.mu.Unlock()
+	p.mu.Unlock()
 	if !due {
 		return
 	}
-	limit := s.cfg.CacheLimit
+	limit := p.limit
 	if limit == 0 {
 		var st unix.Statfs_t
-		if unix.Statfs(s.root, &st) != nil {
+		if unix.Statfs(p.root, &st) != nil {
 			return
 		}
 		limit = int64(st.Blocks) * st.Bsize / 100 * cacheShare
 	}
 	// What can't be removed now is tried again the next time.
-	s.Prune(ctx, true, filter.Args{"unused-for": {cacheAge.String()}}, Keep{})
-	s.Prune(ctx, true, nil, Keep{Most: limit})
+	p.prune(ctx, true, filter.Args{"unused-for": {cacheAge.String()}}, Keep{})
+	p.prune(ctx, true, nil, Keep{Most: limit})
 }

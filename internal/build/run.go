@@ -139,7 +139,7 @@ func (w *worker) mount(ctx context.Context, a *area, op graph.Run, work solve.Wo
 				if secrets != "" {
 					return secrets, nil
 				}
-				dir, end, err := w.s.secretStep()
+				dir, end, err := w.s.secrets.step()
 				if err == nil {
 					secrets = dir
 					ends = append(ends, end)

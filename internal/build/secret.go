@@ -24,8 +24,13 @@ import (
 // memoryDirs are file systems in memory, where they usually are: a secret is written to no other.
 var memoryDirs = []string{"/dev/shm", "/run", "/tmp"}
 
-// secretsDir is the data root's folder for secrets that are in use. Whatever a killed engine left there is gone after the next start.
-func (s *Service) secretsDir() (string, error) {
+// secrets keeps the secrets of steps that run in memory.
+type secrets struct {
+	root string // DATA_ROOT/build, after which the folder is named
+}
+
+// dir is the data root's folder for secrets that are in use. Whatever a killed engine left there is gone after the next start.
+func (s secrets) dir() (string, error) {
 	sum := sha256.Sum256([]byte(s.root))
 	for _, d := range memoryDirs {
 		var st unix.Statfs_t
@@ -36,18 +41,18 @@ func (s *Service) secretsDir() (string, error) {
 	return "", fault.Unavailable("cannot keep a secret: none of %s is a file system in memory", strings.Join(memoryDirs, ", "))
 }
 
-// sweepSecrets removes what a killed engine left.
-func (s *Service) sweepSecrets() error {
-	dir, err := s.secretsDir()
+// sweep removes what a killed engine left.
+func (s secrets) sweep() error {
+	dir, err := s.dir()
 	if err != nil {
 		return nil
 	}
 	return os.RemoveAll(dir)
 }
 
-// secretStep makes a folder in memory for one step. end has to be called.
-func (s *Service) secretStep() (dir string, end func(), err error) {
-	base, err := s.secretsDir()
+// step makes a folder in memory for one step. end has to be called.
+func (s secrets) step() (dir string, end func(), err error) {
+	base, err := s.dir()
 	if err != nil {
 		return "", nil, err
 	}

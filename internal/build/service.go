@@ -35,13 +35,13 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	if err != nil {
 		return "", err
 	}
-	files, dockerfile, text, err := s.readContext(ctx, &req)
+	files, dockerfile, text, err := s.contexts.read(ctx, &req)
 	if err != nil {
 		return "", err
 	}
 	id := "build " + ids.New()
-	defer s.begin(ctx)()
-	defer s.contents.Use()()
+	defer s.running.begin(ctx)()
+	defer s.contexts.contents.Use()()
 	w := &worker{s: s, req: &req, files: files, downloads: map[string]*download{}, also: map[string]*source.Archive{}}
 	defer s.cfg.Images.Arrive()()
 	defer s.finish(ctx, id, w)
@@ -52,13 +52,13 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	}
 	w.graph = g
 	if req.Check {
-		return "", s.checked(g, dockerfile, text, o)
+		return "", checked(g, dockerfile, text, o)
 	}
 	o.Stream(notes(g))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	run := s.solve.Start(ctx, g, w, solve.Options{Build: id, NoCache: req.NoCache, Fresh: fresh(g, req.NoCacheFilter)})
-	e := s.explainer(w, g, run, cmp.Or(req.Origin, strings.Join(append([]string{req.Remote, dockerfile}, req.Tags...), " "))+" "+req.Target+" "+req.Platform)
+	e := s.stories.compare(w, g, run, cmp.Or(req.Origin, strings.Join(append([]string{req.Remote, dockerfile}, req.Tags...), " "))+" "+req.Target+" "+req.Platform)
 	n := narrator{g: g, run: run, out: o, explain: req.Explain, why: e}
 	n.tell(ctx)
 	if step, err := run.Wait(); err != nil {
@@ -77,30 +77,36 @@ func (s *Service) Build(ctx context.Context, req Request, out Output) (digest.Di
 	return img.ID, nil
 }
 
+// running counts the builds that have not ended.
+type running struct {
+	mu     sync.Mutex                        // guards builds
+	builds map[chan struct{}]context.Context // closed when a build has let go of all; its context
+}
+
 // begin counts a build as running until end is called.
-func (s *Service) begin(ctx context.Context) (end func()) {
+func (r *running) begin(ctx context.Context) (end func()) {
 	done := make(chan struct{})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.running[done] = ctx
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.builds[done] = ctx
 	return func() {
-		s.mu.Lock()
-		delete(s.running, done)
-		s.mu.Unlock()
+		r.mu.Lock()
+		delete(r.builds, done)
+		r.mu.Unlock()
 		close(done)
 	}
 }
 
 // settle waits until the builds that were cancelled have let go of all they used.
-func (s *Service) settle(ctx context.Context) {
-	s.mu.Lock()
+func (r *running) settle(ctx context.Context) {
+	r.mu.Lock()
 	var ending []chan struct{}
-	for done, build := range s.running {
+	for done, build := range r.builds {
 		if build.Err() != nil {
 			ending = append(ending, done)
 		}
 	}
-	s.mu.Unlock()
+	r.mu.Unlock()
 	for _, done := range ending {
 		select {
 		case <-done:
@@ -147,7 +153,7 @@ func (s *Service) finish(ctx context.Context, id string, w *worker) {
 	s.cfg.Images.Release(id)
 	s.after.Go(func() {
 		w.close()
-		s.collect(context.WithoutCancel(ctx))
+		s.pruner.collect(context.WithoutCancel(ctx))
 	})
 }
 

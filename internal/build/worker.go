@@ -115,7 +115,7 @@ func (w *worker) context(ctx context.Context, name string) (*source.Archive, err
 	if a := w.also[name]; a != nil {
 		return a, nil
 	}
-	a, err := w.s.listed(ctx, w.req.Peer, name, w.req.Contexts[name].Digest)
+	a, err := w.s.contexts.listed(ctx, w.req.Peer, name, w.req.Contexts[name].Digest)
 	if err == nil {
 		w.also[name] = a
 	}

@@ -22,6 +22,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 type builder struct {
 	file    *File
 	opt     Options
+	check   checker
 	resolve Resolver
 	lex     *shell.Lex
 	global  envs            // ARGs before FROM, and platform args
@@ -89,8 +90,8 @@ func (f *File) Graph(o Options, resolve Resolver) (*Graph, error) {
 
 // start evaluates what comes before the first FROM.
 func (f *File) start(o Options, resolve Resolver) (*builder, error) {
-	b := &builder{file: f, opt: o, resolve: resolve, lex: shell.NewLex(f.escape), used: map[string]bool{},
-		graph: &Graph{file: f}, made: map[int]*stage{}, bases: map[[2]string]int{}}
+	b := &builder{file: f, opt: o, check: checker{lint: f.lint, args: f.args, ignore: o.Ignore}, resolve: resolve,
+		lex: shell.NewLex(f.escape), used: map[string]bool{}, graph: &Graph{file: f}, made: map[int]*stage{}, bases: map[[2]string]int{}}
 	if v := o.Args[sourceDate]; v != nil && *v != "" {
 		n, err := strconv.ParseInt(*v, 10, 64)
 		if err != nil || n < 0 {
@@ -182,7 +183,7 @@ func (b *builder) base(s *instructions.Stage) (name, platform string, err error)
 	if err != nil {
 		return "", "", err
 	}
-	b.checkFrom(s, n, p)
+	b.check.from(s, b.global, n, p)
 	if name, platform = n.Result, p.Result; name == "" {
 		return "", "", fmt.Errorf("base name (%s) should not be blank", s.BaseName)
 	}
@@ -238,7 +239,7 @@ func (b *builder) stage(i int) (*stage, error) {
 			want.Architecture, _, _ = strings.Cut(want.Architecture, "/")
 		}
 		if want.Architecture != "" {
-			b.checkPlatform(src, name, want, img.Config.Platform)
+			b.check.platform(src, name, want, img.Config.Platform)
 		}
 		if c := img.Config.Created; c != nil && c.Unix() > noEpoch {
 			s.epoch = c.Unix()

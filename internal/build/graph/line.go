@@ -18,7 +18,7 @@ func (b *builder) line(s *stage, c instructions.Command, current int) error {
 	if t, ok := c.(fmt.Stringer); ok {
 		text = oneLine(t.String())
 	}
-	b.checkCommand(s, c)
+	b.check.command(s, c)
 	if err := b.expand(s, c); err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (b *builder) expand(s *stage, c instructions.Command) error {
 	if x, ok := c.(instructions.SupportsSingleWordExpansion); ok {
 		err := x.Expand(func(word string) (string, error) {
 			w, unmatched, err := b.lex.ProcessWord(word, s.env)
-			b.checkVars(s, c, unmatched)
+			b.check.vars(s, c, unmatched)
 			return w, err
 		})
 		if err != nil {
@@ -168,7 +168,7 @@ func (b *builder) arg(s *stage, c *instructions.ArgCommand) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			b.checkVars(s, c, unmatched)
+			b.check.vars(s, c, unmatched)
 			a.Value = &v
 		default:
 			if v, ok := b.global.Get(a.Key); ok {

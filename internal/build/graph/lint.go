@@ -117,6 +117,13 @@ func (f *File) checkOnce(s *instructions.Stage) {
 	}
 }
 
+// checker applies the linter's rules to instructions as their values become known.
+type checker struct {
+	lint   *linter.Linter
+	args   []instructions.ArgCommand // before the first FROM
+	ignore []string                  // the patterns of .dockerignore
+}
+
 // checkDefaults finds FROM lines that have no valid name when no build argument is given.
 func (b *builder) checkDefaults() {
 	plain := Options{Platform: b.opt.Platform, Host: b.opt.Host}
@@ -130,23 +137,22 @@ func (b *builder) checkDefaults() {
 			return
 		}
 		if _, err := reference.ParseNormalizedNamed(name); err != nil {
-			b.file.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
+			b.check.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
 		}
 	}
 }
 
-// checkFrom looks at a FROM line's words, expanded.
-func (b *builder) checkFrom(s *instructions.Stage, name, platform shell.ProcessWordResult) {
-	lint := b.file.lint
+// from looks at a FROM line's words, expanded with the global arguments.
+func (k checker) from(s *instructions.Stage, global envs, name, platform shell.ProcessWordResult) {
 	for _, r := range []shell.ProcessWordResult{name, platform} {
 		for v := range r.Unmatched {
-			if _, declared := b.global.Get(v); declared || slices.ContainsFunc(b.file.args, func(a instructions.ArgCommand) bool {
+			if _, declared := global.Get(v); declared || slices.ContainsFunc(k.args, func(a instructions.ArgCommand) bool {
 				return slices.ContainsFunc(a.Args, func(kv instructions.KeyValuePairOptional) bool { return kv.Key == v })
 			}) {
 				continue
 			}
-			near, _ := suggest.Search(v, b.global.Keys(), true)
-			lint.Run(&linter.RuleUndefinedArgInFrom, s.Location, linter.RuleUndefinedArgInFrom.Format(v, near))
+			near, _ := suggest.Search(v, global.Keys(), true)
+			k.lint.Run(&linter.RuleUndefinedArgInFrom, s.Location, linter.RuleUndefinedArgInFrom.Format(v, near))
 		}
 	}
 	if s.Platform == "" {
@@ -156,32 +162,32 @@ func (b *builder) checkFrom(s *instructions.Stage, name, platform shell.ProcessW
 		if os, rest, _ := strings.Cut(platform.Result, "/"); rest != "" {
 			arch, _, _ := strings.Cut(rest, "/")
 			if !strings.Contains(s.Name, os) && !strings.Contains(s.Name, arch) {
-				lint.Run(&linter.RuleFromPlatformFlagConstDisallowed, s.Location, linter.RuleFromPlatformFlagConstDisallowed.Format(platform.Result))
+				k.lint.Run(&linter.RuleFromPlatformFlagConstDisallowed, s.Location, linter.RuleFromPlatformFlagConstDisallowed.Format(platform.Result))
 			}
 		}
 	}
 	if _, ok := platform.Matched["TARGETPLATFORM"]; ok && len(platform.Matched) == 1 && len(platform.Unmatched) == 0 {
-		if v, _ := b.global.Get("TARGETPLATFORM"); v == platform.Result {
-			lint.Run(&linter.RuleRedundantTargetPlatform, s.Location, linter.RuleRedundantTargetPlatform.Format(s.Platform))
+		if v, _ := global.Get("TARGETPLATFORM"); v == platform.Result {
+			k.lint.Run(&linter.RuleRedundantTargetPlatform, s.Location, linter.RuleRedundantTargetPlatform.Format(s.Platform))
 		}
 	}
 }
 
-// checkPlatform compares what a base image is made for with what was asked for.
-func (b *builder) checkPlatform(s *instructions.Stage, name string, want, have ocispec.Platform) {
+// platform compares what a base image is made for with what was asked for.
+func (k checker) platform(s *instructions.Stage, name string, want, have ocispec.Platform) {
 	if have.OS != "" && have.Architecture != "" && (have.OS != want.OS || have.Architecture != want.Architecture) {
-		b.file.lint.Run(&linter.RuleInvalidBaseImagePlatform, s.Location, linter.RuleInvalidBaseImagePlatform.Format(name, format(want), format(have)))
+		k.lint.Run(&linter.RuleInvalidBaseImagePlatform, s.Location, linter.RuleInvalidBaseImagePlatform.Format(name, format(want), format(have)))
 	}
 }
 
-// checkVars reports variables that nobody defined.
-func (b *builder) checkVars(s *stage, c instructions.Command, unmatched map[string]struct{}) {
+// vars reports variables that nobody defined.
+func (k checker) vars(s *stage, c instructions.Command, unmatched map[string]struct{}) {
 	for v := range unmatched {
 		if slices.ContainsFunc(s.args, func(a instructions.KeyValuePairOptional) bool { return a.Key == v }) {
 			continue
 		}
 		near, _ := suggest.Search(v, s.env.Keys(), true)
-		b.file.lint.Run(&linter.RuleUndefinedVar, c.Location(), linter.RuleUndefinedVar.Format(v, near))
+		k.lint.Run(&linter.RuleUndefinedVar, c.Location(), linter.RuleUndefinedVar.Format(v, near))
 	}
 }
 
@@ -190,23 +196,23 @@ var (
 	publicWords = regexp.MustCompile(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`)
 )
 
-// checkCommand applies the rules about single instructions.
-func (b *builder) checkCommand(s *stage, c instructions.Command) {
-	lint, at := b.file.lint, c.Location()
+// command applies the rules about single instructions.
+func (k checker) command(s *stage, c instructions.Command) {
+	at := c.Location()
 	secret := func(word, key string) {
 		if secretWords.MatchString(key) && !publicWords.MatchString(key) {
-			lint.Run(&linter.RuleSecretsUsedInArgOrEnv, at, linter.RuleSecretsUsedInArgOrEnv.Format(word, key))
+			k.lint.Run(&linter.RuleSecretsUsedInArgOrEnv, at, linter.RuleSecretsUsedInArgOrEnv.Format(word, key))
 		}
 	}
 	shellForm := func(l instructions.ShellDependantCmdLine) {
 		if l.PrependShell && len(s.Config.Config.Shell) == 0 {
-			lint.Run(&linter.RuleJSONArgsRecommended, at, linter.RuleJSONArgsRecommended.Format(c.Name()))
+			k.lint.Run(&linter.RuleJSONArgsRecommended, at, linter.RuleJSONArgsRecommended.Format(c.Name()))
 		}
 	}
 	legacy := func(list instructions.KeyValuePairs) {
 		for _, kv := range list {
 			if kv.NoDelim {
-				lint.Run(&linter.RuleLegacyKeyValueFormat, at, linter.RuleLegacyKeyValueFormat.Format(c.Name()))
+				k.lint.Run(&linter.RuleLegacyKeyValueFormat, at, linter.RuleLegacyKeyValueFormat.Format(c.Name()))
 			}
 		}
 	}
@@ -228,33 +234,33 @@ func (b *builder) checkCommand(s *stage, c instructions.Command) {
 		shellForm(c.ShellDependantCmdLine)
 	case *instructions.WorkdirCommand:
 		if !s.dirSet && !strings.HasPrefix(c.Path, "/") {
-			lint.Run(&linter.RuleWorkdirRelativePath, at, linter.RuleWorkdirRelativePath.Format(c.Path))
+			k.lint.Run(&linter.RuleWorkdirRelativePath, at, linter.RuleWorkdirRelativePath.Format(c.Path))
 		}
 		s.dirSet = true
 	case *instructions.CopyCommand:
 		if c.From == "" {
-			b.checkIgnored("Copy", c.SourcePaths, at)
+			k.ignored("Copy", c.SourcePaths, at)
 		}
 	case *instructions.AddCommand:
-		b.checkIgnored("Add", c.SourcePaths, at)
+		k.ignored("Add", c.SourcePaths, at)
 	case *instructions.ExposeCommand:
 		for _, p := range c.Ports {
 			if _, proto, ok := strings.Cut(p, "/"); ok && proto != strings.ToLower(proto) && !strings.Contains(p, "$") {
-				lint.Run(&linter.RuleExposeProtoCasing, at, linter.RuleExposeProtoCasing.Format(p))
+				k.lint.Run(&linter.RuleExposeProtoCasing, at, linter.RuleExposeProtoCasing.Format(p))
 			}
 			if strings.Contains(p, ":") {
-				lint.Run(&linter.RuleExposeInvalidFormat, at, linter.RuleExposeInvalidFormat.Format(p))
+				k.lint.Run(&linter.RuleExposeInvalidFormat, at, linter.RuleExposeInvalidFormat.Format(p))
 			}
 		}
 	}
 }
 
-// checkIgnored finds sources that the ignore file excludes.
-func (b *builder) checkIgnored(word string, paths []string, at []parser.Range) {
-	if len(b.opt.Ignore) == 0 {
+// ignored finds sources that the ignore file excludes.
+func (k checker) ignored(word string, paths []string, at []parser.Range) {
+	if len(k.ignore) == 0 {
 		return
 	}
-	m, err := patternmatcher.New(b.opt.Ignore)
+	m, err := patternmatcher.New(k.ignore)
 	if err != nil {
 		return
 	}
@@ -263,7 +269,7 @@ func (b *builder) checkIgnored(word string, paths []string, at []parser.Range) {
 			continue
 		}
 		if ignored, err := m.MatchesOrParentMatches(strings.TrimPrefix(sourcePath(p, false), "/")); err == nil && ignored {
-			b.file.lint.Run(&linter.RuleCopyIgnoredFile, at, linter.RuleCopyIgnoredFile.Format(word, p))
+			k.lint.Run(&linter.RuleCopyIgnoredFile, at, linter.RuleCopyIgnoredFile.Format(word, p))
 		}
 	}
 }
