@@ -42,8 +42,8 @@ func TestMistakesOfPeople(t *testing.T) {
 		code int
 		text []string // all in what is printed
 	}{
-		{words("run --rm", r+"/nosuch"), 125, []string{"manifest unknown"}},
-		{words("pull", r+"/nosuch"), 1, []string{"not found: manifest unknown"}},
+		{words("run --rm", r+"/nosuch"), 125, []string{"/nosuch, repository does not exist or may require 'docker login'"}},
+		{words("pull", r+"/nosuch"), 1, []string{"/nosuch, repository does not exist"}},
 		{words("pull", r+"/tools:nosuch"), 1, []string{"manifest unknown"}},
 		{words("pull localhost:1/nothing"), 1, []string{"connection refused"}},
 		{words("pull UPPER"), 1, []string{"repository name", "must be lowercase"}},
@@ -78,7 +78,7 @@ func TestMistakesOfPeople(t *testing.T) {
 		{words("build", dockerfile("copy", "FROM tools\nCOPY nosuch /x\n")), 1, []string{"nosuch", "not found|no such file"}},
 		{words("build", dockerfile("outside", "FROM tools\nCOPY ../../etc/passwd /x\n")), 1, []string{"etc/passwd", "not found|outside|forbidden|no such file"}},
 		{words("build", dockerfile("run", "FROM tools\nRUN true\nRUN exit 42\n")), 42, []string{"returned a non-zero code: 42"}},
-		{words("build", dockerfile("base", "FROM "+r+"/nosuch\n")), 1, []string{"not found: manifest unknown"}},
+		{words("build", dockerfile("base", "FROM "+r+"/nosuch\n")), 1, []string{"/nosuch, repository does not exist"}},
 		{words("build --target nosuch", dockerfile("target", "FROM tools AS a\n")), 1, words("nosuch")},
 		{words("build -f Other", dockerfile("missing", "FROM tools\n")), 1, words("Other")},
 		{words("build", dockerfile("flag", "FROM tools\nCOPY --nosuch=1 Dockerfile /\n")), 1, []string{"line 2|nosuch"}},

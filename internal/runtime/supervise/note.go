@@ -26,13 +26,7 @@ func (c *container) note() {
 	init := e.Containers[0].Init
 	init.Began = beginning(c.init.pid)
 	e.descriptors(func(fd *int) { *fd = -1 })
-	err := os.WriteFile(recovery{c.s}.notePath(c.id), e.marshal(), 0o600)
-	if os.IsNotExist(err) {
-		if err = os.MkdirAll(filepath.Join(c.s.root, noteDir), 0o700); err == nil {
-			err = os.WriteFile(recovery{c.s}.notePath(c.id), e.marshal(), 0o600)
-		}
-	}
-	if err != nil {
+	if err := os.WriteFile(recovery{c.s}.notePath(c.id), e.marshal(), 0o600); err != nil {
 		complain("container %s: it would not survive the end of supervisor and engine: %v", c.id, err)
 	}
 }

@@ -179,7 +179,7 @@ func Main(args []string) int {
 
 // lockRoot makes sure that the exec root has one supervisor; EWOULDBLOCK if it has another.
 func lockRoot(root string) (*os.File, error) {
-	if err := os.MkdirAll(root, 0o711); err != nil {
+	if err := errors.Join(os.MkdirAll(root, 0o711), os.MkdirAll(filepath.Join(root, noteDir), 0o700)); err != nil {
 		return nil, fault.Internal("cannot make exec root: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(root, wire.PidName), os.O_RDWR|os.O_CREATE, 0o644)
