@@ -73,7 +73,6 @@ took "tare build, redis and postgresql" tare build -q -t services "$work/service
 cp -r "$here/testcontainers" "$work/testcontainers"
 (
   cd "$work/testcontainers"
-  printf 'module services\n\ngo 1.26\n' >go.mod
   go get github.com/testcontainers/testcontainers-go@v0.44.0 >"$work/get.log" 2>&1 || go get github.com/testcontainers/testcontainers-go >>"$work/get.log" 2>&1
   go mod tidy >>"$work/get.log" 2>&1
   # The reaper would be an image of another registry.
