@@ -31,7 +31,8 @@ func NewProxy(socket, backend string) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{Checker: &Checker{}, backend: backend}
-	p.client = &http.Transport{DialContext: p.dial, DisableCompression: true, MaxIdleConnsPerHost: 8}
+	// A connection for each request: one that the engine is about to close, after an answer ahead of the request's end, is not used again.
+	p.client = &http.Transport{DialContext: p.dial, DisableCompression: true, DisableKeepAlives: true}
 	p.server = &http.Server{Handler: p}
 	go p.server.Serve(l)
 	return p, nil

@@ -42,7 +42,7 @@ unset TARE_HOST; docker context use nope
 unset TARE_HOST; docker context use on$X
 unset TARE_HOST DOCKER_HOST; docker context show; docker context ls | grep -v default
 unset TARE_HOST; docker context ls
-unset TARE_HOST DOCKER_HOST; docker context inspect | head -3
+unset TARE_HOST DOCKER_HOST; docker context inspect | sed -n 1,3p
 unset TARE_HOST DOCKER_HOST; docker context rm on$X
 unset TARE_HOST DOCKER_HOST; docker context use default; docker context show
 unset TARE_HOST; docker context use default

@@ -43,9 +43,9 @@ docker system prune -f --filter bad
 docker nope
 ~docker container nope
 docker --bad
-docker ps --help | head -3 | sed s/tare/docker/
+docker ps --help | sed -n 1,3p | sed s/tare/docker/
 docker container ls --help | sed -n 5,6p | sed s/tare/docker/g
-docker help ps | head -1 | sed s/tare/docker/
+docker help ps | sed -n 1,1p | sed s/tare/docker/
 # We say what to do about it.
 ~docker -H tcp://127.0.0.1:1 ps
 ~docker -H bad://x ps
