@@ -32,7 +32,7 @@ func NewProxy(socket, backend string) (*Proxy, error) {
 	}
 	p := &Proxy{Checker: &Checker{}, backend: backend}
 	// A connection for each request: one that the engine is about to close, after an answer ahead of the request's end, is not used again.
-	p.client = &http.Transport{DialContext: p.dial, DisableCompression: true, DisableKeepAlives: true}
+	p.client = &http.Transport{DialContext: p.dial, DisableCompression: true, MaxIdleConnsPerHost: -1}
 	p.server = &http.Server{Handler: p}
 	go p.server.Serve(l)
 	return p, nil
