@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"tare/internal/cli/command"
@@ -17,12 +18,13 @@ var pluginFolders = []string{
 	"/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
 }
 
-var pluginName = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+// pluginName is compiled when it is needed: most commands are no plugins.
+var pluginName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9]*$`) })
 
 // runPlugin becomes the plugin that name stands for, like `compose` or `buildx`, with the engine that this
 // program talks to. It returns only if there is none, or it can't be executed.
 func runPlugin(env *command.Env, name string, args []string) (found bool, err error) {
-	if !pluginName.MatchString(name) {
+	if !pluginName().MatchString(name) {
 		return false, nil
 	}
 	for _, dir := range append([]string{filepath.Join(env.Folder(), "cli-plugins")}, pluginFolders...) {

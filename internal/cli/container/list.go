@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/docker/go-units"
@@ -37,7 +38,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 			if latest {
 				o.Limit = 1
 			}
-			if sized.MatchString(format) {
+			if format != "" && sized().MatchString(format) {
 				o.Size = true
 			}
 			c, err := env.Client(cmd.Context())
@@ -70,7 +71,7 @@ func newList(env *command.Env, name string, aliases ...string) *cobra.Command {
 }
 
 // sized matches templates that show the size, which costs the engine a walk over the files.
-var sized = regexp.MustCompile(`\.Size\b|json +\. *}`)
+var sized = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\.Size\b|json +\. *}`) })
 
 // Table shows containers.
 func Table(full, size bool) output.Table[container.Summary] {

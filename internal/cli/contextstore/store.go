@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"tare/internal/base/files"
 )
@@ -91,7 +92,7 @@ type Store struct{ dir string }
 // Open returns the store in dir, which need not exist.
 func Open(dir string) Store { return Store{dir} }
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$`)
+var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$`) })
 
 // CheckName refuses what Docker refuses as a context's name.
 func CheckName(name string) error {
@@ -100,8 +101,8 @@ func CheckName(name string) error {
 		return errors.New("context name cannot be empty")
 	case name == "default":
 		return errors.New(`"default" is a reserved context name`)
-	case !validName.MatchString(name):
-		return fmt.Errorf("context name %q is invalid, names are validated against regexp %q", name, validName)
+	case !validName().MatchString(name):
+		return fmt.Errorf("context name %q is invalid, names are validated against regexp %q", name, validName())
 	}
 	return nil
 }
