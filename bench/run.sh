@@ -17,7 +17,7 @@ sweep() {
   rm -rf "$work"
 }
 trap sweep EXIT
-go build -o "$work/bench" ./bench
+CGO_ENABLED=0 go build -o "$work/bench" ./bench
 # crun refuses a hybrid host whose v2 tree has a controller; here it has none, for all alike.
 # With --kill-child and a pid namespace, all that the bench started ends with it.
 unshare --net --mount --pid --fork --kill-child --mount-proc -- \

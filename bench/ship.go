@@ -29,7 +29,7 @@ func (b *bench) ship() error {
 		m[what][who] = append(m[what][who], took)
 	}
 	pull := func(e *engine) error { return e.do(append(append([]string{"pull", "-q"}, e.pulls...), ref)...) }
-	for r := range 5 {
+	for r := range min(b.rounds, 4) + 1 { // the first warms up
 		measure := func(what string, e *engine, do func() error) error {
 			t, err := timed(do)
 			if err != nil {
