@@ -51,6 +51,7 @@ func LookUp(read Reader, name string, groups []string) (User, error) {
 		if err != nil {
 			return User{}, fault.Invalid("Unable to find group in --group-add: %w", err)
 		}
+		slices.Sort(more) // they come in an order of chance
 		extra = append(extra, more...)
 	}
 	for _, g := range extra {

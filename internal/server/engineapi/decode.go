@@ -30,6 +30,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, required bool) erro
 		return nil
 	}
 	if err := checkJSONType(r.Header.Get("Content-Type")); err != nil {
+		io.CopyN(io.Discard, r.Body, maxRest) // a client that is still writing when the connection closes would not see the answer
 		return err
 	}
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
