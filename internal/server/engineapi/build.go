@@ -39,6 +39,7 @@ func (d buildDoor) build(w http.ResponseWriter, r *http.Request) error {
 	defer fullDuplex(w, r)()
 	out := newLines(w)
 	if !req.Quiet {
+		tellUnused(r, out)
 		id, err := d.s.Build(r.Context(), req, out)
 		if err == nil {
 			out.send(message{Aux: buildtypes.Result{ID: id.String()}})
@@ -50,6 +51,15 @@ func (d buildDoor) build(w http.ResponseWriter, r *http.Request) error {
 		out.Stream(id.String() + "\n")
 	}
 	return out.close(err)
+}
+
+// tellUnused names what was asked for, changes nothing in the image, and isn't there yet.
+func tellUnused(r *http.Request, out build.Output) {
+	switch r.FormValue("cachefrom") {
+	case "", "null", "[]":
+	default:
+		out.Stream("[Warning] --cache-from has no effect: only the engine's own cache is used\n")
+	}
 }
 
 // kept throws the progress of a quiet build away.

@@ -66,6 +66,9 @@ func (d buildDoor) session(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	out := &controlStream{c: control}
+	if !req.Quiet {
+		tellUnused(r, out)
+	}
 	id, err := d.converse(ctx, req, begin, &peer{mux: mux}, out)
 	if err == nil && id != "" && req.Quiet {
 		out.Stream(id + "\n")

@@ -469,6 +469,10 @@ func TestBuild(t *testing.T) {
 	d.want("POST", "/build?target=broken&q=1", "context", 400, "unknown instruction: FORM")
 	d.want("POST", "/build?version=2", "context", 501, "DOCKER_BUILDKIT=0")
 	d.want("POST", "/build?squash=1", "context", 501, "squash=1")
+	d.want("POST", `/build?cachefrom=["x"]`, "context", 200, "--cache-from has no effect")
+	if got = d.want("POST", "/build?cachefrom=[]", "context", 200); strings.Contains(got, "cache-from") {
+		t.Errorf("without cache sources: %s", got)
+	}
 	d.want("POST", "/build?buildargs=[", "context", 400, "error reading buildargs")
 	d.want("POST", "/build/prune", nil, 200, `"CachesDeleted":["k"]`)
 	d.want("POST", "/v1.40/build/prune?keep-storage=5", nil, 200, "CachesDeleted")
